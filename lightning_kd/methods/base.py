@@ -57,6 +57,8 @@ class DistillationMethod(nn.Module):
         needs_teacher: ``False`` for self-distillation without a teacher.
         needs_target: whether class labels are needed.
         trains_teacher: whether the teacher is a peer that trains along.
+        uses_all_teachers: whether ``forward`` itself looks at every teacher. Otherwise, with several teachers, the term
+            is the mean of its values for each of them.
         has_setup_pass: whether the method looks at the whole training set once before training; see :meth:`observe`.
         pairs: the resolved ``(student tap, teacher tap)`` pairs; filled in before :meth:`build`.
 
@@ -69,6 +71,7 @@ class DistillationMethod(nn.Module):
     needs_teacher: ClassVar[bool] = True
     needs_target: ClassVar[bool] = False
     trains_teacher: ClassVar[bool] = False
+    uses_all_teachers: ClassVar[bool] = False
     has_setup_pass: ClassVar[bool] = False
 
     def __init__(self, weight: Weight = 1.0, layers: Layers | None = None) -> None:

@@ -1,0 +1,356 @@
+"""The engine behind both doors: attaches to a LightningModule and adds the distillation terms to its training step."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities.model_helpers import is_overridden
+from torch import Tensor, nn
+
+from lightning_kd.data import Indexed
+from lightning_kd.engine.attach import Patches
+from lightning_kd.engine.backward import calls_behind
+from lightning_kd.engine.build import build_methods
+from lightning_kd.engine.exchange import Exchange, Progress, View
+from lightning_kd.engine.network import Network, find_network
+from lightning_kd.engine.optimizers import add_parameters
+from lightning_kd.engine.refuse import refuse_averaging_before, refuse_eval_mode
+from lightning_kd.engine.settings import Settings
+from lightning_kd.engine.setup_pass import run_setup_pass
+from lightning_kd.engine.state import DistillationState
+from lightning_kd.engine.taps import Call, Recorder, Tap, check_taps
+from lightning_kd.engine.target import find_target
+from lightning_kd.engine.teacher import Teacher
+from lightning_kd.methods.base import DistillationMethod, Weight
+
+
+class Engine:
+    """Adds distillation to one LightningModule for the length of one ``fit``.
+
+    Args:
+        teachers: frozen teachers.
+        methods: the distillation methods.
+        settings: weights and where things are.
+
+    Raises:
+        TypeError: for a method that is no instance of :class:`DistillationMethod`.
+        ValueError: if there is no method, or a method needs a teacher and there is none.
+    """
+
+    def __init__(self, teachers: Sequence[Teacher], methods: Sequence[DistillationMethod], settings: Settings) -> None:
+        self.teachers = list(teachers)
+        self.methods = list(methods)
+        self.settings = settings
+        self.names = _unique_names(self.methods)
+        self.state = DistillationState(self.methods)
+        self.recorder: Recorder | None = None
+        self.network: Network | None = None
+        self._patches = Patches()
+        self._restored: dict[str, Any] | None = None
+        self._built_for: tuple[int, ...] | None = None
+        self._total_steps: float | None = None
+        self._batch: Any = None
+        self._index: Tensor | None = None
+
+    # attaching
+
+    def attach(self, trainer: L.Trainer, module: L.LightningModule, student: nn.Module) -> None:
+        """Patch ``module`` for a fit.
+
+        Args:
+            trainer: the trainer about to fit.
+            module: the LightningModule that the trainer drives.
+            student: where the student's network is looked for; ``module`` itself under the callback door.
+
+        Raises:
+            RuntimeError: for situations in which the student would silently be trained wrongly.
+            ValueError: for an unknown network or layer.
+        """
+        self.detach()
+        refuse_eval_mode(module)
+        refuse_averaging_before(trainer, self)
+        self._patches.on_undo(self._forget)
+        for teacher in self.teachers:
+            teacher.freeze(self._patches)
+        self.state.register(module, self._patches)
+        self._patches.replace(module, "training_step", lambda original: self._make_training_step(module, original))
+        self._patches.replace(module, "manual_backward", lambda original: self._make_manual_backward(module, original))
+        self._patches.replace(
+            module,
+            "configure_optimizers",
+            lambda original: self._make_configure_optimizers(trainer, module, student, original),
+        )
+        if is_overridden("setup", student, L.LightningModule) or is_overridden(
+            "configure_model", student, L.LightningModule
+        ):
+            # the network may not exist before these hooks have run
+            self._patches.replace(
+                module,
+                "configure_model",
+                lambda original: self._make_configure_model(trainer, module, student, original),
+                transparent=False,
+            )
+        else:
+            self.build(trainer, module, student)
+
+    def detach(self) -> None:
+        """Undo every change to the module, the teachers and their layers."""
+        self._patches.undo()
+
+    def build(self, trainer: L.Trainer, module: L.LightningModule, student: nn.Module) -> None:
+        """Resolve layers and create connectors from one dry run; does nothing when that has been done.
+
+        Raises:
+            ValueError: for an unknown layer, or when ``"auto"`` finds nothing.
+            RuntimeError: if shapes are needed and no example batch can be had.
+        """
+        self.network = find_network(student, self.settings.network)
+        built_for = (id(self.network.module), *(id(teacher.module) for teacher in self.teachers))
+        if built_for != self._built_for:
+            build_methods(trainer, module, self.network, self.teachers, self.methods, self.settings)
+            self._built_for = built_for
+        if self._restored is not None:
+            self.load_state_dict(self._restored)
+        for method in self.methods:
+            check_taps(self.network.module, [Tap.parse(tap) for tap, _ in method.pairs])
+            for teacher in self.teachers:
+                check_taps(teacher.network.module, [Tap.parse(tap) for _, tap in method.pairs])
+
+    def _student_taps(self) -> list[str]:
+        return [tap for method in self.methods for tap, _ in method.pairs]
+
+    def _teacher_taps(self) -> list[str]:
+        return [tap for method in self.methods for _, tap in method.pairs]
+
+    # the patched hooks
+
+    def _make_configure_model(
+        self, trainer: L.Trainer, module: L.LightningModule, student: nn.Module, original: Callable[[], Any]
+    ) -> Callable[[], Any]:
+        def configure_model() -> Any:
+            result = original()
+            self.build(trainer, module, student)
+            return result
+
+        return configure_model
+
+    def _make_configure_optimizers(
+        self, trainer: L.Trainer, module: L.LightningModule, student: nn.Module, original: Callable[[], Any]
+    ) -> Callable[[], Any]:
+        def configure_optimizers() -> Any:
+            configured = original()
+            self._install(trainer, module, student)
+            assert self.network is not None
+            add_parameters(configured, self.state.parameters(), self.network.module)
+            return configured
+
+        return configure_optimizers
+
+    def _install(self, trainer: L.Trainer, module: L.LightningModule, student: nn.Module) -> None:
+        """Install the taps, now that SyncBatchNorm, precision and sharding have had their say about the module tree."""
+        self.network = find_network(student, self.settings.network)
+        if self.recorder is None:
+            self.recorder = Recorder(self.network, self._student_taps(), with_grad=True)
+            self.recorder.install(self._patches)
+            for teacher in self.teachers:
+                trainer.precision_plugin.convert_module(teacher.module)
+                teacher.module.to(module.device)
+                teacher.install(self._teacher_taps(), self._patches)
+
+    def _make_training_step(self, module: L.LightningModule, original: Callable[..., Any]) -> Callable[..., Any]:
+        def training_step(*args: Any, **kwargs: Any) -> Any:
+            recorder = self._active_recorder()
+            args, kwargs = self._receive_batch(args, kwargs)
+            recorder.start()
+            try:
+                output = original(*args, **kwargs)
+            finally:
+                recorder.stop()
+            if not module.automatic_optimization:
+                self._refuse_leftover()
+                return output
+            if output is None:
+                recorder.take()
+                return None
+            if isinstance(output, Tensor):
+                return self._add_terms(module, output, self._taken_calls())
+            return {**output, "loss": self._add_terms(module, output["loss"], self._taken_calls())}
+
+        return training_step
+
+    def _make_manual_backward(self, module: L.LightningModule, original: Callable[..., Any]) -> Callable[..., Any]:
+        def manual_backward(loss: Tensor, *args: Any, **kwargs: Any) -> Any:
+            recorder = self._active_recorder()
+            calls = calls_behind(loss, recorder.calls)
+            if calls:
+                recorder.calls = [call for call in recorder.calls if not any(call is other for other in calls)]
+                with self._paused(recorder):
+                    loss = self._add_terms(module, loss, calls)
+            return original(loss, *args, **kwargs)
+
+        return manual_backward
+
+    @contextlib.contextmanager
+    def _paused(self, recorder: Recorder) -> Iterator[None]:
+        was_active, recorder.active = recorder.active, False
+        try:
+            yield
+        finally:
+            recorder.active = was_active
+
+    # one step
+
+    def _receive_batch(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Take the batch out of the arguments of ``training_step``, without the indices that only methods see."""
+        positional = bool(args)
+        batch = args[0] if positional else next(iter(kwargs.values()))
+        self._index = None
+        if isinstance(batch, Indexed):
+            indices, batch = batch.index, batch.sample
+            self._index = torch.as_tensor(indices)
+            if positional:
+                args = (batch, *args[1:])
+            else:
+                kwargs = {**kwargs, next(iter(kwargs)): batch}
+        self._batch = batch
+        return args, kwargs
+
+    def _taken_calls(self) -> list[Call]:
+        calls = self._active_recorder().take()
+        if not calls:
+            assert self.network is not None
+            name = self.network.path or "the LightningModule itself"
+            raise RuntimeError(
+                f"the student's network ({name}) was not called with gradients in training_step, so there is nothing "
+                "to distil. Call it (`self.model(x)`) in training_step, or pass `network=` with the dotted name of the "
+                "sub-module that is. If it was compiled and called before fit, call torch.compiler.reset() first."
+            )
+        return calls
+
+    def _refuse_leftover(self) -> None:
+        if self._active_recorder().take():
+            raise RuntimeError(
+                "under manual optimization the student's network was called, but its output did not reach "
+                "self.manual_backward(loss), so the distillation terms were not trained. Call "
+                "self.manual_backward(loss) instead of loss.backward(), and run forwards that are not trained under torch.no_grad()."
+            )
+
+    def _add_terms(self, module: L.LightningModule, task_loss: Tensor, calls: list[Call]) -> Tensor:
+        progress = self._progress(module.trainer)
+        total = _resolve_weight(self.settings.task_weight, progress) * task_loss
+        logged: dict[str, Tensor] = {"kd/task": task_loss.detach()}
+        for call in calls:
+            exchange = self._exchange(call, task_loss, progress)
+            for name, method in zip(self.names, self.methods, strict=True):
+                term = self._evaluate(method, exchange)
+                total = total + method.weight_at(progress) * term
+                key = f"kd/{name}"
+                logged[key] = logged[key] + term.detach() if key in logged else term.detach()
+        if not module.trainer.barebones:
+            module.log_dict(logged)
+        return total
+
+    def _evaluate(self, method: DistillationMethod, exchange: Exchange) -> Tensor:
+        if method.uses_all_teachers or len(exchange.teachers) < 2:
+            return _scalar(method(exchange), method)
+        terms = [_scalar(method(dataclasses.replace(exchange, teachers=[view])), method) for view in exchange.teachers]
+        return torch.stack(terms).mean()
+
+    def _exchange(self, call: Call, task_loss: Tensor, progress: Progress) -> Exchange:
+        logits_of = self.settings.logits
+        return Exchange(
+            inputs=call.args,
+            kwargs=call.kwargs,
+            target=find_target(self._batch, self.settings.target),
+            student=View(call.output, call.features, logits_of),
+            teachers=[teacher.view(call.args, call.kwargs, logits_of) for teacher in self.teachers],
+            task_loss=task_loss,
+            progress=progress,
+            batch=self._batch,
+            index=self._index,
+            run_student=self._run_student,
+            run_teacher=lambda *args, position=0, **kwargs: self.teachers[position].view(args, kwargs, logits_of),
+        )
+
+    def _run_student(self, *args: Any, **kwargs: Any) -> View:
+        recorder = self._active_recorder()
+        assert self.network is not None
+        waiting, recorder.calls = recorder.calls, []
+        was_active, recorder.active = recorder.active, True
+        try:
+            self.network.module(*args, **kwargs)
+            call = recorder.calls[-1]
+        finally:
+            recorder.calls, recorder.active = waiting, was_active
+        return View(call.output, call.features, self.settings.logits)
+
+    def _active_recorder(self) -> Recorder:
+        if self.recorder is None:
+            raise RuntimeError(
+                "distillation is not set up: configure_optimizers of the student was not called by the Trainer before "
+                "training_step"
+            )
+        return self.recorder
+
+    def _progress(self, trainer: L.Trainer) -> Progress:
+        if self._total_steps is None:
+            self._total_steps = float(trainer.estimated_stepping_batches)
+        known = 0 < self._total_steps < float("inf")
+        return Progress(
+            epoch=trainer.current_epoch,
+            step=trainer.global_step,
+            fraction=min(trainer.global_step / self._total_steps, 1.0) if known else 0.0,
+            max_epochs=trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else None,
+        )
+
+    def setup_pass(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Run the setup pass of the methods that have one, unless a checkpoint brought its results."""
+        methods = [method for method in self.methods if method.has_setup_pass]
+        if methods and self._restored is None:
+            assert self.network is not None
+            run_setup_pass(trainer, module, self.network, self.teachers, methods, self.settings)
+
+    # checkpoints
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights and buffers of the methods."""
+        return dict(self.state.state_dict())
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what :meth:`state_dict` gave; kept until the connectors exist."""
+        self._restored = state
+        if self._built_for is not None:
+            self.state.load_state_dict(state)
+
+    def _forget(self) -> None:
+        self.recorder = None
+        self._batch = self._index = self._total_steps = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Engine:
+        return self
+
+
+def _unique_names(methods: Sequence[DistillationMethod]) -> list[str]:
+    names: list[str] = []
+    for method in methods:
+        count = sum(other.split("-")[0] == method.name for other in names)
+        names.append(method.name if count == 0 else f"{method.name}-{count + 1}")
+    return names
+
+
+def _resolve_weight(weight: Weight, progress: Progress) -> float:
+    return weight(progress) if callable(weight) else weight
+
+
+def _scalar(term: Any, method: DistillationMethod) -> Tensor:
+    if not isinstance(term, Tensor) or term.dim() != 0:
+        given = f"shape {tuple(term.shape)}" if isinstance(term, Tensor) else type(term).__name__
+        raise TypeError(
+            f"{type(method).__name__}.forward must return a scalar tensor, got {given}; reduce over the batch"
+        )
+    return term
