@@ -22,7 +22,7 @@ class Indexed(NamedTuple):
     """
 
     sample: Any
-    index: int | Tensor
+    index: int | Tensor  # type: ignore[assignment]  # shadows tuple.index on purpose
 
 
 class WithIndex(Dataset[Indexed]):

@@ -7,6 +7,7 @@ from typing import Any
 
 import lightning as L
 from torch import nn
+from torch.optim import Optimizer
 from typing_extensions import override
 
 from lightning_kd.engine.engine import Engine
@@ -78,6 +79,11 @@ class Distillation(L.Callback):
         self._owner, self._release = owner, release
 
     @property
+    def peers(self) -> list[nn.Module]:
+        """The teachers that train along (online methods): the user's own objects, to be saved or exported."""
+        return list(self.engine.peers)
+
+    @property
     @override
     def state_key(self) -> str:
         return f"Distillation[{','.join(self.engine.names)}]"
@@ -94,6 +100,21 @@ class Distillation(L.Callback):
         """Run the setup pass of methods that have one."""
         if self._owner is None or pl_module is self._owner:
             self.engine.setup_pass(trainer, pl_module)
+
+    @override
+    def on_before_zero_grad(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer) -> None:
+        """Clear the gradients of peers with an optimizer of their own."""
+        self.engine.before_zero_grad()
+
+    @override
+    def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer) -> None:
+        """Step peers with an optimizer of their own."""
+        self.engine.before_optimizer_step()
+
+    @override
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Step the schedulers of peers with an optimizer of their own."""
+        self.engine.end_epoch()
 
     @override
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:

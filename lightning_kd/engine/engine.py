@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import lightning as L
 import torch
@@ -18,7 +18,8 @@ from lightning_kd.engine.backward import calls_behind
 from lightning_kd.engine.build import build_methods
 from lightning_kd.engine.exchange import Exchange, Progress, View
 from lightning_kd.engine.network import Network, find_network
-from lightning_kd.engine.optimizers import add_parameters
+from lightning_kd.engine.optimizers import add_parameters, add_peer_group, drop_parameters
+from lightning_kd.engine.peers import PeerOptimizers, brings_optimizer
 from lightning_kd.engine.refuse import refuse_averaging_before, refuse_eval_mode
 from lightning_kd.engine.settings import Settings
 from lightning_kd.engine.setup_pass import run_setup_pass
@@ -27,6 +28,14 @@ from lightning_kd.engine.taps import Call, Recorder, Tap, check_taps
 from lightning_kd.engine.target import find_target
 from lightning_kd.engine.teacher import Teacher
 from lightning_kd.methods.base import DistillationMethod, Weight
+
+
+class Fusion(Protocol):
+    """Combines the task and the distillation loss sample by sample, in place of fixed weights."""
+
+    def fuse(self, exchange: Exchange, distillation: Tensor) -> Tensor:
+        """Return the scalar loss, given the per-sample distillation losses ``(B,)``."""
+        ...
 
 
 class Engine:
@@ -47,7 +56,12 @@ class Engine:
         self.methods = list(methods)
         self.settings = settings
         self.names = _unique_names(self.methods)
-        self.state = DistillationState(self.methods)
+        self.online = [method for method in self.methods if method.trains_teacher]
+        self.peers = [teacher.module for teacher in self.teachers] if self.online else []
+        self.state = DistillationState(self.methods, self.peers)
+        self.fusion: Fusion | None = None
+        self._peer_optimizers = PeerOptimizers([])
+        self._peer_state: dict[str, Any] | None = None
         self.recorder: Recorder | None = None
         self.network: Network | None = None
         self._patches = Patches()
@@ -76,7 +90,10 @@ class Engine:
         refuse_averaging_before(trainer, self)
         self._patches.on_undo(self._forget)
         for teacher in self.teachers:
-            teacher.freeze(self._patches)
+            if self.online:
+                teacher.module.requires_grad_(True).train()
+            else:
+                teacher.freeze(self._patches)
         self.state.register(module, self._patches)
         self._patches.replace(module, "training_step", lambda original: self._make_training_step(module, original))
         self._patches.replace(module, "manual_backward", lambda original: self._make_manual_backward(module, original))
@@ -146,10 +163,31 @@ class Engine:
             configured = original()
             self._install(trainer, module, student)
             assert self.network is not None
-            add_parameters(configured, self.state.parameters(), self.network.module)
+            add_parameters(configured, self.state.methods.parameters(), self.network.module)
+            if self.peers:
+                self._configure_peers(trainer, configured)
             return configured
 
         return configure_optimizers
+
+    def _configure_peers(self, trainer: L.Trainer, configured: Any) -> None:
+        assert self.network is not None
+        own = [peer for peer in self.peers if brings_optimizer(peer)]
+        drop_parameters(configured, own)
+        add_peer_group(
+            configured,
+            [peer for peer in self.peers if peer not in own],
+            self.network.module,
+            lr=next((lr for method in self.online if (lr := getattr(method, "peer_lr", None)) is not None), None),
+            weight_decay=next(
+                (decay for method in self.online if (decay := getattr(method, "peer_weight_decay", None)) is not None),
+                None,
+            ),
+        )
+        self._peer_optimizers = PeerOptimizers(own)
+        self._peer_optimizers.check(trainer)
+        if self._peer_state is not None:
+            self._peer_optimizers.load_state_dict(self._peer_state)
 
     def _install(self, trainer: L.Trainer, module: L.LightningModule, student: nn.Module) -> None:
         """Install the taps, now that SyncBatchNorm, precision and sharding have had their say about the module tree."""
@@ -158,9 +196,10 @@ class Engine:
             self.recorder = Recorder(self.network, self._student_taps(), with_grad=True)
             self.recorder.install(self._patches)
             for teacher in self.teachers:
-                trainer.precision_plugin.convert_module(teacher.module)
-                teacher.module.to(module.device)
-                teacher.install(self._teacher_taps(), self._patches)
+                if not self.online:
+                    trainer.precision_plugin.convert_module(teacher.module)
+                    teacher.module.to(module.device)
+                teacher.install(self._teacher_taps(), self._patches, trains=bool(self.online))
 
     def _make_training_step(self, module: L.LightningModule, original: Callable[..., Any]) -> Callable[..., Any]:
         def training_step(*args: Any, **kwargs: Any) -> Any:
@@ -237,23 +276,45 @@ class Engine:
             raise RuntimeError(
                 "under manual optimization the student's network was called, but its output did not reach "
                 "self.manual_backward(loss), so the distillation terms were not trained. Call "
-                "self.manual_backward(loss) instead of loss.backward(), and run forwards that are not trained under torch.no_grad()."
+                "self.manual_backward(loss) instead of loss.backward(), and run forwards that are not trained under "
+                "torch.no_grad()."
             )
 
     def _add_terms(self, module: L.LightningModule, task_loss: Tensor, calls: list[Call]) -> Tensor:
         progress = self._progress(module.trainer)
-        total = _resolve_weight(self.settings.task_weight, progress) * task_loss
-        logged: dict[str, Tensor] = {"kd/task": task_loss.detach()}
+        logged: dict[str, Tensor] = {"task": task_loss.detach()}
+        total = None if self.fusion else _resolve_weight(self.settings.task_weight, progress) * task_loss
         for call in calls:
             exchange = self._exchange(call, task_loss, progress)
+            if self.fusion is not None:
+                fused = self._fuse(self.fusion, exchange, logged)
+                total = fused if total is None else total + fused
             for name, method in zip(self.names, self.methods, strict=True):
-                term = self._evaluate(method, exchange)
-                total = total + method.weight_at(progress) * term
-                key = f"kd/{name}"
-                logged[key] = logged[key] + term.detach() if key in logged else term.detach()
+                if self.fusion is None or not method.has_per_sample:
+                    term = self._evaluate(method, exchange)
+                    weighted = method.weight_at(progress) * term
+                    total = weighted if total is None else total + weighted
+                    _accumulate(logged, name, term)
         if not module.trainer.barebones:
-            module.log_dict(logged)
+            module.log_dict({f"kd/{name}": value for name, value in logged.items()})
+        assert total is not None
         return total
+
+    def _fuse(self, fusion: Fusion, exchange: Exchange, logged: dict[str, Tensor]) -> Tensor:
+        """Let the fusion ratio combine task and distillation sample by sample, in place of the fixed weights."""
+        losses: Tensor | None = None
+        for name, method in zip(self.names, self.methods, strict=True):
+            if method.has_per_sample:
+                each = method.per_sample(exchange)
+                _accumulate(logged, name, each.mean())
+                weighted = method.weight_at(exchange.progress) * each
+                losses = weighted if losses is None else losses + weighted
+        if losses is None:
+            raise ValueError(
+                "a fusion ratio needs a method with per-sample losses, such as KD, but none of "
+                f"{', '.join(self.names)} has them"
+            )
+        return fusion.fuse(exchange, losses)
 
     def _evaluate(self, method: DistillationMethod, exchange: Exchange) -> Tensor:
         if method.uses_all_teachers or len(exchange.teachers) < 2:
@@ -268,14 +329,18 @@ class Engine:
             kwargs=call.kwargs,
             target=find_target(self._batch, self.settings.target),
             student=View(call.output, call.features, logits_of),
-            teachers=[teacher.view(call.args, call.kwargs, logits_of) for teacher in self.teachers],
+            teachers=[self._teach(teacher, call.args, call.kwargs) for teacher in self.teachers],
             task_loss=task_loss,
             progress=progress,
             batch=self._batch,
             index=self._index,
             run_student=self._run_student,
-            run_teacher=lambda *args, position=0, **kwargs: self.teachers[position].view(args, kwargs, logits_of),
+            run_teacher=lambda *args, position=0, **kwargs: self._teach(self.teachers[position], args, kwargs),
         )
+
+    def _teach(self, teacher: Teacher, args: tuple[Any, ...], kwargs: dict[str, Any]) -> View:
+        view = teacher.peer_view if self.online else teacher.view
+        return view(args, kwargs, self.settings.logits)
 
     def _run_student(self, *args: Any, **kwargs: Any) -> View:
         recorder = self._active_recorder()
@@ -318,14 +383,29 @@ class Engine:
     # checkpoints
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights and buffers of the methods."""
-        return dict(self.state.state_dict())
+        """Weights and buffers of the methods, weights of the peers and state of the peers' optimizers."""
+        return {"modules": dict(self.state.state_dict()), "peer_optimizers": self._peer_optimizers.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what :meth:`state_dict` gave; kept until the connectors exist."""
         self._restored = state
+        self._peer_state = state["peer_optimizers"]
         if self._built_for is not None:
-            self.state.load_state_dict(state)
+            self.state.load_state_dict(state["modules"])
+
+    # peers with optimizers of their own
+
+    def before_zero_grad(self) -> None:
+        """Clear the gradients of peers with an optimizer of their own."""
+        self._peer_optimizers.zero_grad()
+
+    def before_optimizer_step(self) -> None:
+        """Step the peers' own optimizers."""
+        self._peer_optimizers.step()
+
+    def end_epoch(self) -> None:
+        """Step the peers' own schedulers."""
+        self._peer_optimizers.end_epoch()
 
     def _forget(self) -> None:
         self.recorder = None
@@ -341,6 +421,10 @@ def _unique_names(methods: Sequence[DistillationMethod]) -> list[str]:
         count = sum(other.split("-")[0] == method.name for other in names)
         names.append(method.name if count == 0 else f"{method.name}-{count + 1}")
     return names
+
+
+def _accumulate(logged: dict[str, Tensor], name: str, term: Tensor) -> None:
+    logged[name] = logged[name] + term.detach() if name in logged else term.detach()
 
 
 def _resolve_weight(weight: Weight, progress: Progress) -> float:

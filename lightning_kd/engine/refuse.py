@@ -37,6 +37,6 @@ def refuse_averaging_before(trainer: L.Trainer, engine: Engine) -> None:
         if isinstance(callback, _AVERAGING):
             raise RuntimeError(
                 f"{type(callback).__name__} stands before Distillation in the Trainer's callbacks, so it has copied "
-                "the module without the methods' connectors and would average the wrong weights. Put Distillation first: "
-                f"callbacks=[Distillation(...), {type(callback).__name__}(...)]."
+                "the module without the methods' connectors and would average the wrong weights. Put Distillation "
+                f"first: callbacks=[Distillation(...), {type(callback).__name__}(...)]."
             )

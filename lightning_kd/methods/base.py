@@ -117,6 +117,19 @@ class DistillationMethod(nn.Module):
     def finish_setup(self) -> None:
         """Turn what :meth:`observe` gathered into buffers."""
 
+    @property
+    def has_per_sample(self) -> bool:
+        """Whether the method has per-sample losses, so that a fusion ratio can weigh them."""
+        return type(self).per_sample is not DistillationMethod.per_sample
+
+    def per_sample(self, exchange: Exchange) -> Tensor:
+        """The unweighted losses of the samples, ``(B,)``, whose mean is :meth:`forward`'s value; optional.
+
+        Raises:
+            NotImplementedError: if the method has no per-sample form.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no per-sample losses")
+
     def student_features(self, exchange: Exchange) -> list[Tensor]:
         """The student's tapped features, in the order of :attr:`pairs`."""
         return [exchange.student.feature(student_tap) for student_tap, _ in self.pairs]

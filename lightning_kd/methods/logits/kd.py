@@ -35,10 +35,13 @@ def kd_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float =
     """
     check_same_logits(student_logits, teacher_logits)
     check_temperature(temperature)
+    return _divergence(student_logits, teacher_logits, temperature).mean() * temperature**2
+
+
+def _divergence(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
     student = F.log_softmax(at_least_float32(student_logits) / temperature, dim=-1)
     teacher = F.log_softmax(at_least_float32(teacher_logits.detach()) / temperature, dim=-1)
-    divergence = F.kl_div(student, teacher, reduction="none", log_target=True).sum(-1)
-    return divergence.mean() * temperature**2
+    return F.kl_div(student, teacher, reduction="none", log_target=True).sum(-1)
 
 
 class KD(DistillationMethod):
@@ -62,3 +65,9 @@ class KD(DistillationMethod):
     def forward(self, exchange: Exchange) -> Tensor:
         """See :func:`kd_loss`."""
         return kd_loss(exchange.student.logits, exchange.teacher.logits, self.temperature)
+
+    def per_sample(self, exchange: Exchange) -> Tensor:
+        """The loss of each sample, ``(B,)``."""
+        student_logits, teacher_logits = exchange.student.logits, exchange.teacher.logits
+        check_same_logits(student_logits, teacher_logits)
+        return _divergence(student_logits, teacher_logits, self.temperature) * self.temperature**2
