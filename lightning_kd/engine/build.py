@@ -10,13 +10,13 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.utilities.seed import isolate_rng
 
 from lightning_kd.data import Indexed
 from lightning_kd.engine.attach import Patches
 from lightning_kd.engine.dry_run import Inputs, NoExampleError, example_inputs, quiet
 from lightning_kd.engine.exchange import BuildContext, Exchange, View
 from lightning_kd.engine.network import Network
+from lightning_kd.engine.rng import isolated_rng
 from lightning_kd.engine.settings import Settings
 from lightning_kd.engine.stages import Anatomy, align, anatomy
 from lightning_kd.engine.taps import Recorder
@@ -97,7 +97,7 @@ def _build(method: DistillationMethod, position: int, context: BuildContext) -> 
     parameter = next((p for p in context.student.parameters() if p.is_floating_point()), None)
     before = torch.get_default_dtype()
     # a generator of its own: adding a method must not change the student's dropout or the order of the data
-    with isolate_rng():
+    with isolated_rng():
         torch.manual_seed(torch.initial_seed() + zlib.crc32(f"{position}/{type(method).__name__}".encode()))
         try:
             if parameter is not None:
@@ -184,7 +184,7 @@ def _needs_shapes(method: DistillationMethod) -> bool:
 
 
 def _samples(trainer: L.Trainer) -> int | None:
-    with contextlib.suppress(Exception), isolate_rng():
+    with contextlib.suppress(Exception), isolated_rng():
         dataset: Any = trainer.fit_loop._data_source.dataloader()
         return len(dataset.dataset)
     return None

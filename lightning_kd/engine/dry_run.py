@@ -9,11 +9,11 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from lightning_kd.engine.network import Network
+from lightning_kd.engine.rng import isolated_rng
 
 Inputs = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -36,7 +36,7 @@ class _NetworkCalled(BaseException):
 def quiet(*networks: nn.Module) -> Iterator[None]:
     """Eval mode, no gradients, isolated random state; every module gets its own mode back."""
     modes = [(module, module.training) for network in networks for module in network.modules()]
-    with isolate_rng(), torch.no_grad():
+    with isolated_rng(), torch.no_grad():
         for network in networks:
             network.eval()
         try:
@@ -60,7 +60,7 @@ def example_batch(trainer: L.Trainer, module: L.LightningModule, size: int = 2) 
     source = trainer.fit_loop._data_source
     if not source.is_defined():
         raise NoExampleError("there is no training dataloader")
-    with isolate_rng():
+    with isolated_rng():
         loader = _first_loader(source.dataloader())
         dataset = getattr(loader, "dataset", None)
         if isinstance(loader, DataLoader) and dataset is not None and not isinstance(dataset, IterableDataset):

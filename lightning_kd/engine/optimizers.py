@@ -80,7 +80,7 @@ def add_peer_group(
         return
     drop_parameters(configured, peers)
     optimizer, home = _home(optimizers_in(configured), network)
-    initial = float(home.get("initial_lr", home["lr"]))
+    initial: float = home["initial_lr"] if "initial_lr" in home else home["lr"]
     factor = 1.0 if lr is None else lr / initial
     new = {key: value for key, value in home.items() if key != "params"}
     for key in _LEARNING_RATES:

@@ -1,0 +1,91 @@
+"""Every discovered method keeps the contract. A new method needs no code here.
+
+The tables hold only what cannot be inferred: constructor arguments without defaults, and the loss of a perfect student
+where the mathematics gives one.
+"""
+
+from __future__ import annotations
+
+import inspect
+from functools import partial
+
+import pytest
+import torch
+
+from lightning_kd.methods import DistillationMethod, discover, family
+from lightning_kd.testing.checks import ContractError, check_perfect_student
+from lightning_kd.testing.contract import CHECKS, run_contract
+from lightning_kd.testing.rig import inputs_for
+
+METHODS = discover()
+
+ARGUMENTS: dict[str, dict[str, object]] = {}
+"""Arguments of the methods whose constructor requires some."""
+
+PERFECT_STUDENT: dict[str, float] = {
+    "AttentionTransfer": 0.0,
+    "BDKD": 0.0,
+    "CATKD": 0.0,
+    "CTKD": 0.0,
+    "DIST": 0.0,
+    "DISTPlus": 0.0,
+    "DKD": 0.0,
+    "GJSD": 0.0,
+    "KD": 0.0,
+    "LogitStandardization": 0.0,
+    "MLKD": 0.0,
+    "NST": 0.0,
+    "PKT": 0.0,
+    "RKD": 0.0,
+    "SP": 0.0,
+    "WSLD": 0.0,
+    # language
+    "AdaptiveKL": 0.0,
+    "ForwardKL": 0.0,
+    "ReverseKL": 0.0,
+    "SkewForwardKL": 0.0,
+    "SkewReverseKL": 0.0,
+    "TAID": 0.0,
+    "TopKDecoupledKL": 0.0,
+    "TotalVariation": 0.0,
+}
+"""Loss of a student that equals its teacher; a method that is not listed must still give a finite one."""
+
+def factory(name: str):
+    return partial(METHODS[name], **ARGUMENTS.get(name, {}))
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("name", METHODS)
+def test_contract(name, check):
+    CHECKS[check](factory(name), inputs_for(METHODS[name]))
+
+
+@pytest.mark.parametrize("name", sorted(set(PERFECT_STUDENT) & set(METHODS)))
+def test_perfect_student_has_the_known_loss(name):
+    check_perfect_student(factory(name), inputs_for(METHODS[name]), PERFECT_STUDENT[name])
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_declarations(name):
+    method = METHODS[name]
+    assert method.__doc__, "the class docstring documents the method"
+    assert method.citation is not None, "say where the method was published"
+    assert family(method) != "custom"
+    hints = inspect.signature(method.__init__).parameters
+    untyped = [key for key, value in hints.items() if key != "self" and value.annotation is inspect.Parameter.empty]
+    assert not untyped, "constructor arguments need type hints: command line and YAML are made from them"
+    assert isinstance(factory(name)(), DistillationMethod)
+
+
+def test_names_and_aliases_are_unique():
+    names = [*METHODS, *(alias for method in METHODS.values() for alias in method.aliases)]
+    assert sorted(names) == sorted(set(names))
