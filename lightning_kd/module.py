@@ -9,9 +9,10 @@ from typing import Any, cast
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities.compile import from_compiled
 from lightning.pytorch.utilities.model_helpers import is_overridden
-from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from torch import Tensor, nn
+from torch._dynamo import OptimizedModule
 from typing_extensions import override
 
 from lightning_kd.distillation import Distillation, Methods, Teachers
@@ -88,6 +89,8 @@ class DistillationModule(L.LightningModule):
         task: Classification | None = None,
     ) -> None:
         super().__init__()
+        if isinstance(student, OptimizedModule) and isinstance(student._orig_mod, L.LightningModule):
+            student = from_compiled(student)
         _check_student(student, task)
         self.student = student
         if task is not None:
@@ -99,7 +102,8 @@ class DistillationModule(L.LightningModule):
         ]
         self._routes = Patches()
         self._callback[0].bind_to(self, self._routes.undo)
-        for name in _delegated(self._lit):
+        for name in ("training_step", "configure_optimizers", *_delegated(self._lit)):
+            # bound methods rather than methods here: Lightning looks at their signatures
             object.__setattr__(self, name, getattr(self._lit, name))
 
     @property
@@ -161,16 +165,6 @@ class DistillationModule(L.LightningModule):
         return self.student(*args, **kwargs)
 
     @override
-    def training_step(self, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
-        """The student's training step; the engine adds the terms around it."""
-        return self._lit.training_step(*args, **kwargs)
-
-    @override
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The student's optimizers."""
-        return self._lit.configure_optimizers()
-
-    @override
     def configure_callbacks(self) -> Sequence[L.Callback] | L.Callback:
         """Put the distillation first among the Trainer's callbacks, and contribute the student's own.
 
@@ -208,6 +202,18 @@ class DistillationModule(L.LightningModule):
     def hparams(self) -> Any:
         """The student's hyper-parameters."""
         return self._lit.hparams
+
+    @property
+    def _device_mesh(self) -> Any:
+        return self.__dict__.get("_mesh")
+
+    @_device_mesh.setter
+    def _device_mesh(self, mesh: Any) -> None:
+        # strategies set it on the module they drive; a student reads it in its configure_model
+        self.__dict__["_mesh"] = mesh
+        student = self._modules.get("student") if "_modules" in self.__dict__ else None
+        if isinstance(student, L.LightningModule):
+            student._device_mesh = mesh
 
     def _route(self) -> None:
         """Send what the student calls on itself through this module, until the Trainer is done."""

@@ -88,11 +88,16 @@ def inputs_of(module: L.LightningModule, network: Network, batch: Any) -> Inputs
     """
     guess = _guess(batch)
     if guess is not None:
+        guess = _cast(guess, network.module)
         with contextlib.suppress(Exception), quiet(network.module):
             network.run_eagerly(guess)
             return (guess,), {}
     try:
-        return _probe(module, network, batch)
+        args, kwargs = _probe(module, network, batch)
+        return (
+            tuple(_cast(value, network.module) for value in args),
+            {name: _cast(value, network.module) for name, value in kwargs.items()},
+        )
     except Exception as error:
         raise NoExampleError(
             f"could not work out what {type(network.module).__name__} is called with: running training_step up to its "
@@ -156,12 +161,20 @@ def _probe(module: L.LightningModule, network: Network, batch: Any) -> Inputs:
         for name in ("log", "log_dict"):
             object.__setattr__(module, name, _silent)
         try:
-            return _captured(network, lambda: module.training_step(batch, **arguments))
+            return _captured(network, lambda: step(batch, **arguments))
         finally:
             for name in ("log", "log_dict"):
                 object.__delattr__(module, name)
             for name, value in silenced.items():
                 object.__setattr__(module, name, value)
+
+
+def _cast(value: Any, network: nn.Module) -> Any:
+    """Give floating inputs the network's type: before training, precision plugins have converted neither."""
+    parameter = next((p for p in network.parameters() if p.is_floating_point()), None)
+    if parameter is None or not isinstance(value, Tensor) or not value.is_floating_point():
+        return value
+    return value.to(parameter.dtype)
 
 
 def _silent(*args: Any, **kwargs: Any) -> None:

@@ -23,6 +23,7 @@ from lightning_kd.engine.peers import PeerOptimizers, brings_optimizer
 from lightning_kd.engine.refuse import refuse_averaging_before, refuse_eval_mode
 from lightning_kd.engine.settings import Settings
 from lightning_kd.engine.setup_pass import run_setup_pass
+from lightning_kd.engine.sharding import shard_like
 from lightning_kd.engine.state import DistillationState
 from lightning_kd.engine.taps import Call, Recorder, Tap, check_taps
 from lightning_kd.engine.target import find_target
@@ -152,6 +153,7 @@ class Engine:
         def configure_model() -> Any:
             result = original()
             self.build(trainer, module, student)
+            shard_like(trainer.strategy, self.methods)
             return result
 
         return configure_model
@@ -245,19 +247,19 @@ class Engine:
     # one step
 
     def _receive_batch(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Take the batch out of the arguments of ``training_step``, without the indices that only methods see."""
-        positional = bool(args)
-        batch = args[0] if positional else next(iter(kwargs.values()))
+        """Note the batch that ``training_step`` gets, and hand it on without the indices that only methods see."""
+        name = None if args else next(iter(kwargs))
+        given = args[0] if name is None else kwargs[name]
+        passed = _Watched(given, self._note) if _is_iterator(given) else self._note(given)
+        return ((passed, *args[1:]), kwargs) if name is None else (args, {**kwargs, name: passed})
+
+    def _note(self, batch: Any) -> Any:
         self._index = None
         if isinstance(batch, Indexed):
             indices, batch = batch.index, batch.sample
             self._index = torch.as_tensor(indices)
-            if positional:
-                args = (batch, *args[1:])
-            else:
-                kwargs = {**kwargs, next(iter(kwargs)): batch}
         self._batch = batch
-        return args, kwargs
+        return batch
 
     def _taken_calls(self) -> list[Call]:
         calls = self._active_recorder().take()
@@ -296,7 +298,7 @@ class Engine:
                     total = weighted if total is None else total + weighted
                     _accumulate(logged, name, term)
         if not module.trainer.barebones:
-            module.log_dict({f"kd/{name}": value for name, value in logged.items()})
+            module.log_dict({f"kd/{name}": value for name, value in logged.items()}, batch_size=_batch_size(calls[0]))
         assert total is not None
         return total
 
@@ -410,9 +412,31 @@ class Engine:
     def _forget(self) -> None:
         self.recorder = None
         self._batch = self._index = self._total_steps = None
+        self._restored = self._peer_state = None  # a checkpoint is for one fit; the next goes on from what it trained
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Engine:
         return self
+
+
+class _Watched:
+    """A ``dataloader_iter`` that notes the batches drawn from it."""
+
+    def __init__(self, iterator: Any, note: Callable[[Any], Any]) -> None:
+        self._iterator, self._note = iterator, note
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        batch, *rest = next(self._iterator)
+        return (self._note(batch), *rest)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._iterator, name)
+
+
+def _is_iterator(value: Any) -> bool:
+    return isinstance(value, Iterator)
 
 
 def _unique_names(methods: Sequence[DistillationMethod]) -> list[str]:
@@ -421,6 +445,12 @@ def _unique_names(methods: Sequence[DistillationMethod]) -> list[str]:
         count = sum(other.split("-")[0] == method.name for other in names)
         names.append(method.name if count == 0 else f"{method.name}-{count + 1}")
     return names
+
+
+def _batch_size(call: Call) -> int:
+    """Size of the network's batch: named, so that Lightning need not search the whole batch for it every step."""
+    shapes = (value.shape for value in (*call.args, *call.kwargs.values()) if isinstance(value, Tensor) and value.dim())
+    return next((int(shape[0]) for shape in shapes), 1)
 
 
 def _accumulate(logged: dict[str, Tensor], name: str, term: Tensor) -> None:

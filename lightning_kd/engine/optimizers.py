@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 
 _PARTITIONING = {"ZeroRedundancyOptimizer", "DeepSpeedZeroOptimizer", "DeepSpeedCPUAdam"}
 _PER_GROUP_LISTS = ("base_lrs", "max_lrs", "min_lrs", "_last_lr")
+_PER_GROUP_COPIES = ("lr_lambdas", "base_momentums", "max_momentums")
 _LEARNING_RATES = ("lr", "initial_lr", "max_lr", "min_lr")
 
 Group = dict[str, Any]
@@ -145,6 +146,7 @@ def _extend(scheduler: Any, position: int, factor: float) -> None:
         values = getattr(scheduler, name, None)
         if isinstance(values, list) and len(values) > position:
             values.append(values[position] * factor)
-    functions = getattr(scheduler, "lr_lambdas", None)
-    if isinstance(functions, list) and len(functions) > position:
-        functions.append(functions[position])
+    for name in _PER_GROUP_COPIES:
+        values = getattr(scheduler, name, None)
+        if isinstance(values, list) and len(values) > position:
+            values.append(values[position])

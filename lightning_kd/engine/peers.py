@@ -10,6 +10,7 @@ from lightning.pytorch.plugins.precision import MixedPrecision
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from lightning_kd.engine.optimizers import optimizers_in
 
@@ -24,10 +25,13 @@ def brings_optimizer(peer: nn.Module) -> bool:
 class PeerOptimizers:
     """Drives the optimizers and schedulers that peers bring, in step with the student's.
 
-    They step where the student's optimizer steps, on the gradients of the same backward pass.
+    They step where the student's optimizer steps, on the gradients of the same backward pass, before these are clipped.
 
     Args:
         peers: the peers; those that bring no optimizer are left to the student's.
+
+    Raises:
+        ValueError: for a scheduler that cannot be driven: one that waits for a metric, or with a ``frequency``.
     """
 
     def __init__(self, peers: Sequence[nn.Module]) -> None:
@@ -55,9 +59,14 @@ class PeerOptimizers:
             optimizer.zero_grad()
 
     def step(self) -> None:
-        """Step the peers' optimizers, then their per-step schedulers."""
+        """Step the peers' optimizers, then their per-step schedulers.
+
+        The gradients are cleared at once: under manual optimization nothing else would clear them, and with two
+        optimizers of the student the second step must not use them again.
+        """
         for optimizer in self.optimizers:
             optimizer.step()
+            optimizer.zero_grad()
         self._step_schedulers("step")
 
     def end_epoch(self) -> None:
@@ -88,12 +97,21 @@ def _schedulers_in(configured: Any) -> list[_Scheduler]:
     if isinstance(configured, Mapping):
         found = configured.get("lr_scheduler")
         return [] if found is None else [_scheduler(found)]
-    if isinstance(configured, Sequence) and len(configured) == 2 and isinstance(configured[1], Sequence):
+    if not isinstance(configured, Sequence):
+        return []
+    if len(configured) == 2 and isinstance(configured[1], Sequence):
         return [_scheduler(item) for item in configured[1]]
-    return []
+    return [scheduler for item in configured for scheduler in _schedulers_in(item)]
 
 
 def _scheduler(item: Any) -> _Scheduler:
-    if isinstance(item, Mapping):
-        return item["scheduler"], str(item.get("interval", "epoch"))
-    return item, "epoch"
+    settings = item if isinstance(item, Mapping) else {"scheduler": item}
+    scheduler, frequency = settings["scheduler"], settings.get("frequency", 1)
+    if isinstance(scheduler, ReduceLROnPlateau) or frequency != 1:
+        given = type(scheduler).__name__ + (f" with frequency={frequency}" if frequency != 1 else "")
+        raise ValueError(
+            f"a peer's configure_optimizers returned {given}, but a peer is not validated and its schedulers step at "
+            "every optimizer step or epoch; use a scheduler without a metric and without a frequency, or a peer "
+            "without configure_optimizers, which follows the student's schedule"
+        )
+    return scheduler, str(settings.get("interval", "epoch"))
