@@ -59,7 +59,7 @@ class Engine:
         self.names = _unique_names(self.methods)
         self.online = [method for method in self.methods if method.trains_teacher]
         self.peers = [teacher.module for teacher in self.teachers] if self.online else []
-        self.state = DistillationState(self.methods, self.peers)
+        self.state = DistillationState(self.methods, self.peers, settings.task_weight)
         self.fusion: Fusion | None = None
         self._peer_optimizers = PeerOptimizers([])
         self._peer_state: dict[str, Any] | None = None

@@ -12,6 +12,7 @@ from lightning_kd.engine.dry_run import quiet
 from lightning_kd.engine.network import layers_of
 
 _TOKEN_STAGES = 4
+_POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 
 
 @dataclass
@@ -61,7 +62,7 @@ def anatomy(network: nn.Module, run: Callable[[], Any]) -> Anatomy:
             handle.remove()
     classifier = _classifier(events)
     return Anatomy(
-        stages=_declared(network) or _spatial_stages(events) or _token_stages(events),
+        stages=_stages(network, events),
         penultimate=f"{classifier}:input" if classifier else None,
         classifier=classifier,
         output=output,
@@ -86,8 +87,16 @@ def _record(events: list[_Event], name: str) -> Callable[[nn.Module, Any, Any], 
     return hook
 
 
-def _declared(network: nn.Module) -> list[str]:
-    layers = layers_of(network)
+def _stages(network: nn.Module, events: list[_Event]) -> list[str]:
+    declared = _declared(network, events)
+    if declared:
+        return declared
+    spatial, tokens = _spatial_stages(events), _token_stages(events)
+    return spatial if len(spatial) > 1 or not tokens else tokens
+
+
+def _declared(network: nn.Module, events: list[_Event]) -> list[str]:
+    named = {event.name: event for event in events}
     declared = getattr(network, "distillation_stages", None)
     if declared:
         return [str(name) for name in declared]
@@ -96,8 +105,12 @@ def _declared(network: nn.Module) -> list[str]:
     if not isinstance(entries, list):
         return []
     names = [str(entry["module"]) for entry in entries if isinstance(entry, Mapping) and "module" in entry]
-    known = [name for name in names if name in layers and any(True for _ in layers[name].children())]
-    return known if len(known) > 1 else []
+    found = [named[name] for name in names if name in named and _is_container(named[name].module)]
+    if len(found) < 2:
+        return []
+    if all(event.output.dim() == 3 for event in found):
+        return _evenly([event.name for event in found])
+    return [_with_layout(event) for event in found]
 
 
 def _classifier(events: list[_Event]) -> str | None:
@@ -107,52 +120,67 @@ def _classifier(events: list[_Event]) -> str | None:
     return None
 
 
+def _spatial_stages(events: list[_Event]) -> list[str]:
+    """The last module at each spatial size along the network's main path."""
+    maps = [event for event in _main_path(events) if event.output.dim() == 4 and _size(event) != (1, 1)]
+    containers = [event for event in maps if _is_container(event.module)]
+    leaves = [event for event in maps if not isinstance(event.module, _POOLS)]
+    last: dict[tuple[int, int], _Event] = {}
+    for event in containers or leaves:
+        last.pop(_size(event), None)
+        last[_size(event)] = event
+    return [_with_layout(event) for event in last.values()]
+
+
+def _main_path(events: list[_Event]) -> list[_Event]:
+    """The modules that the root calls, with those opened up whose own parts work at several sizes (a whole body)."""
+    called = {event.name for event in events}
+    path = []
+    for event in (event for event in events if not _caller(event.name, called)):
+        path.extend(_open(event, events, called))
+    return path
+
+
+def _open(event: _Event, events: list[_Event], called: set[str]) -> list[_Event]:
+    parts = [part for part in events if part.name != event.name and _caller(part.name, called) == event.name]
+    sizes = {_size(part) for part in parts if part.output.dim() == 4}
+    if len(sizes) < 2:
+        return [event]
+    return [inner for part in parts for inner in _open(part, events, called)]
+
+
+def _caller(name: str, called: set[str]) -> str:
+    """The nearest enclosing module that was itself called (a ModuleList never is), or ``""`` for the root."""
+    while name:
+        name = name.rpartition(".")[0]
+        if name in called:
+            return name
+    return ""
+
+
 def _is_container(module: nn.Module) -> bool:
     return any(True for _ in module.children()) and any(True for _ in module.parameters())
 
 
-def _spatial_stages(events: list[_Event]) -> list[str]:
-    maps = [event for event in events if event.output.dim() == 4 and event.output.shape[2:].numel() > 1]
-    containers = [event for event in maps if _is_container(event.module)]
-    last: dict[tuple[int, ...], _Event] = {}
-    for event in containers or maps:
-        size = _spatial_size(event)
-        last.pop(size, None)
-        last[size] = event
-    chosen = list(last.values())
-    return [_with_layout(_innermost(event, events, chosen)) for event in chosen]
-
-
-def _innermost(event: _Event, events: list[_Event], chosen: list[_Event]) -> _Event:
-    """Step down from a module that wraps other stages to the part that returned the same tensor."""
-    while any(other is not event and other.name.startswith(event.name + ".") for other in chosen):
-        inner = [
-            candidate
-            for candidate in events
-            if candidate.name.startswith(event.name + ".") and candidate.output is event.output
-        ]
-        if not inner:
-            break
-        event = min(inner, key=lambda candidate: candidate.name.count("."))
-    return event
-
-
-def _spatial_size(event: _Event) -> tuple[int, ...]:
+def _size(event: _Event) -> tuple[int, int]:
     shape = event.output.shape
-    return tuple(shape[1:3] if _is_channels_last(event) else shape[2:])
+    height, width = shape[1:3] if _is_channels_last(event) else shape[2:4]
+    return int(height), int(width)
 
 
 def _is_channels_last(event: _Event) -> bool:
-    """Whether a map is ``(B, H, W, C)``: it comes from linear layers and norms over the last axis, not convolutions."""
-    width = event.output.shape[-1]
-    kinds = list(event.module.modules())
-    if any(isinstance(module, nn.Conv2d) for module in kinds):
+    """Whether a map is ``(B, H, W, C)``: the square pair of axes tells, or else what kind of layers made it."""
+    _, first, second, third = event.output.shape
+    if (first == second) != (second == third):
+        return first == second
+    layers = list(event.module.modules())
+    if any(isinstance(layer, nn.Conv2d) for layer in layers):
         return False
-    return any(isinstance(module, nn.Linear) and width in (module.out_features, module.in_features) for module in kinds)
+    return any(isinstance(layer, nn.Linear) and third in (layer.out_features, layer.in_features) for layer in layers)
 
 
 def _with_layout(event: _Event) -> str:
-    return f"{event.name}:nhwc" if _is_channels_last(event) else event.name
+    return f"{event.name}:nhwc" if event.output.dim() == 4 and _is_channels_last(event) else event.name
 
 
 def _token_stages(events: list[_Event]) -> list[str]:
@@ -162,7 +190,9 @@ def _token_stages(events: list[_Event]) -> list[str]:
         if event.output.dim() == 3 and parent and _is_container(event.module):
             blocks.setdefault((parent, type(event.module)), []).append(event.name)
     longest = max(blocks.values(), key=len, default=[])
-    if len(longest) < 2:
-        return []
-    count = min(_TOKEN_STAGES, len(longest))
-    return [longest[round((index + 1) * len(longest) / count) - 1] for index in range(count)]
+    return _evenly(longest) if len(longest) > 1 else []
+
+
+def _evenly(names: list[str]) -> list[str]:
+    count = min(_TOKEN_STAGES, len(names))
+    return [names[round((index + 1) * len(names) / count) - 1] for index in range(count)]

@@ -9,16 +9,20 @@ from torch import nn
 
 from lightning_kd.engine.attach import Patches
 from lightning_kd.engine.network import STATE_NAME
-from lightning_kd.methods.base import DistillationMethod
+from lightning_kd.methods.base import DistillationMethod, Weight
 
 
 class DistillationState(nn.Module):
-    """Holds the methods (and peers), so that DDP, precision and device moves reach them."""
+    """Holds the methods, the peers and the task weight, so that DDP, precision, device moves and checkpoints reach them."""
 
-    def __init__(self, methods: Iterable[DistillationMethod], peers: Iterable[nn.Module] = ()) -> None:
+    def __init__(
+        self, methods: Iterable[DistillationMethod], peers: Iterable[nn.Module] = (), task_weight: Weight = 1.0
+    ) -> None:
         super().__init__()
         self.methods = nn.ModuleList(methods)
         self.peers = nn.ModuleList(peers)
+        # a schedule may have a state of its own
+        self.task_weight = task_weight if isinstance(task_weight, nn.Module) else None
 
     def register(self, module: nn.Module, patches: Patches) -> None:
         """Hang this state on ``module``, hidden from its ``state_dict``.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lightning_kd.cli.main import main
-from lightning_kd.cli.method_table import LOGITS_ONLY, markdown_table, method_rows
+from lightning_kd.cli.method_table import LOGITS_ONLY, NOTHING, markdown_table, method_rows
 from lightning_kd.methods import discover, family
 from lightning_kd.methods.base import Citation, DistillationMethod
 
@@ -28,7 +28,7 @@ def test_every_discovered_method_has_a_row() -> None:
 
 def test_needs_of_known_methods() -> None:
     rows = {row.name: row for row in method_rows(discover())}
-    assert rows["KD"].needs == "–"
+    assert rows["KD"].needs == NOTHING
     assert rows["DKD"].needs == "target"
     assert rows["FitNet"].needs == "features"
     assert rows["FitNet"].extra_modules

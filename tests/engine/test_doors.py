@@ -16,7 +16,9 @@ from lightning_kd import Classification, Distillation, DistillationModule
 from lightning_kd.methods import KD, FitNet
 
 
-def fit(door: int, student: Any, method: Any, teacher: Any = None, **kwargs: Any) -> tuple[L.Trainer, L.LightningModule]:
+def fit(
+    door: int, student: Any, method: Any, teacher: Any = None, **kwargs: Any
+) -> tuple[L.Trainer, L.LightningModule]:
     teacher = make_teacher() if teacher is None else teacher
     callbacks = kwargs.pop("callbacks", [])
     if door == 1:

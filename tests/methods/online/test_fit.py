@@ -24,7 +24,9 @@ PEER_DECAY = 5e-3
 class Seeded(L.Callback):
     """Dropout and the student's noise must be the same in the hand-written loop."""
 
-    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         torch.manual_seed(trainer.global_step)
 
 

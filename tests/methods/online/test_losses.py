@@ -19,9 +19,7 @@ from lightning_kd.methods.online import (
     naive_ensemble,
 )
 
-TEACHER = torch.tensor(
-    [[2.0, 0.5, -1.0, 0.0], [0.1, 0.2, 0.3, -0.4], [-1.0, 3.0, 1.0, 0.5]], dtype=torch.float64
-)
+TEACHER = torch.tensor([[2.0, 0.5, -1.0, 0.0], [0.1, 0.2, 0.3, -0.4], [-1.0, 3.0, 1.0, 0.5]], dtype=torch.float64)
 STUDENT = torch.tensor([[1.0, 1.5, -0.5, 0.2], [1.0, -0.2, 0.0, 0.5], [0.0, 0.5, 2.0, -1.0]], dtype=torch.float64)
 LABELS = torch.tensor([0, 2, 1])
 FORWARD = torch.tensor([0.37272868, 0.19075929, 1.12906826], dtype=torch.float64)

@@ -17,7 +17,9 @@ from lightning_kd.methods.online import DML, SwitOKD
 
 
 class Seeded(L.Callback):
-    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         torch.manual_seed(trainer.global_step)
 
 

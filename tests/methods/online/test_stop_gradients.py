@@ -109,7 +109,7 @@ def test_bdkd_against_separate_losses() -> None:
 
 
 def test_frozen_bdkd_is_the_students_term_alone() -> None:
-    nets, x, y = networks(2)
+    nets, x, _ = networks(2)
     outputs = [net(x) for net in nets]
     method = BDKD(alpha=0.5, teacher_mode="frozen")
     assert not method.trains_teacher

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-
 from kd_bench.predictions import Predictions, write_predictions
 from kd_bench.results import (
     PLAIN,

@@ -1,0 +1,44 @@
+# Two commands on a fresh machine: `make quickstart` and `make test`. They need Python 3.11 or newer, and make.
+
+PYTHON ?= $(shell for p in python3.14 python3.13 python3.12 python3.11 python3 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+RUNS ?= runs
+PYTEST ?= $(BIN)/python -m pytest
+
+.PHONY: quickstart test test-slow lint types site clean help
+
+help:
+	@echo "make quickstart  set up and run the embedded benchmark to a leaderboard"
+	@echo "make test        set up and run the tests (make test-slow: the slow ones)"
+	@echo "make lint types  ruff, and mypy --strict"
+	@echo "make clean       remove $(VENV) and $(RUNS)"
+
+quickstart: $(VENV)/.installed
+	$(BIN)/lightning-kd bench run digits-v1 --output $(RUNS)
+	$(BIN)/lightning-kd leaderboard build $(RUNS)/results --output $(RUNS)/site/index.html
+
+test: $(VENV)/.installed
+	$(PYTEST) -m "not slow"
+
+test-slow: $(VENV)/.installed
+	$(PYTEST) -m slow
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed
+	$(BIN)/mypy
+
+$(VENV)/.installed: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "lightning_kd needs Python 3.11 or newer; none was found on the PATH. \
+	Install one, or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --progress-bar on --editable ".[dev]"
+	@touch $@
+
+clean:
+	rm -rf $(VENV) $(RUNS)

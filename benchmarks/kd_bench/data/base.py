@@ -1,0 +1,80 @@
+"""What a benchmark's data module offers beyond Lightning's."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import lightning as L
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from kd_bench.errors import UserError
+from kd_bench.names import import_object
+from kd_bench.protocol import DataSpec
+
+
+class ClassificationData(L.LightningDataModule, ABC):
+    """Images with class labels in fixed training, validation and test splits; batches are ``(images, labels)``.
+
+    Args:
+        batch_size: samples in a training batch.
+        seed: determines the order and the augmentation of the training data, together with the epoch. Nothing else
+            may: not the global random state, and not who else has read from the loader.
+
+    Attributes:
+        num_classes: number of classes.
+        image_shape: ``(channels, height, width)``.
+    """
+
+    num_classes: int
+    image_shape: tuple[int, int, int]
+
+    def __init__(self, batch_size: int, seed: int) -> None:
+        super().__init__()
+        self.batch_size = batch_size
+        self.seed = seed
+
+    @abstractmethod
+    def checksum(self) -> str:
+        """sha256 over the samples, the labels and the split."""
+
+    @abstractmethod
+    def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
+        """Shuffled and augmented."""
+
+    @abstractmethod
+    def eval_dataloader(self, split: str) -> DataLoader[tuple[Tensor, Tensor]]:
+        """The split ``"validation"`` or ``"test"``, in fixed order, not augmented."""
+
+    def val_dataloader(self) -> list[DataLoader[tuple[Tensor, Tensor]]]:
+        """Validation and test split: both are evaluated after every epoch, neither steers the training."""
+        return [self.eval_dataloader("validation"), self.eval_dataloader("test")]
+
+    def test_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
+        """The test split."""
+        return self.eval_dataloader("test")
+
+
+def open_data(spec: DataSpec, *, batch_size: int, seed: int) -> ClassificationData:
+    """Create a protocol's data module and verify its checksum.
+
+    Raises:
+        UserError: if the class is unknown, does not take the parameters, or the data is not the protocol's.
+    """
+    data_class = import_object(spec.class_path, "data class")
+    parameters: dict[str, Any] = dict(spec.parameters)
+    try:
+        data = data_class(batch_size=batch_size, seed=seed, **parameters)
+    except TypeError as error:
+        raise UserError(f"data.parameters do not fit {spec.class_path}: {error}") from error
+    if not isinstance(data, ClassificationData):
+        raise UserError(f"{spec.class_path} is not a ClassificationData, so it cannot serve a classification protocol")
+    found = data.checksum()
+    if found != spec.checksum:
+        raise UserError(
+            f"the data of {spec.class_path} or its split is not what the protocol was made for: expected the checksum "
+            f"{spec.checksum[:12]}…, found {found[:12]}…. Results would not be comparable. Check the version of the "
+            "package that brings the data (scikit-learn, numpy), or give an altered protocol an id of its own."
+        )
+    return data

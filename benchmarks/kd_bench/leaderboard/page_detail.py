@@ -1,0 +1,122 @@
+"""What unfolds under a row: settings, single seeds, environment, and the command that reproduces it."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from kd_bench.errors import UserError
+from kd_bench.leaderboard.page_format import MISSING, number, percent, seed_list, setting
+from kd_bench.protocol import load_protocol
+from kd_bench.results import CitationInfo, MethodInfo, Run, RunSet
+
+SEED_COLUMNS = (
+    "seed",
+    "accuracy",
+    "best epoch (not ranked)",
+    "NLL",
+    "ECE",
+    "agreement",
+    "last validation",
+    "seconds",
+    "memory (MiB)",
+    "device",
+)
+
+
+@dataclass(frozen=True)
+class Detail:
+    """The unfolded part of a row; every value is text, to be escaped where it is shown.
+
+    Attributes:
+        citation: the paper, or an empty string.
+        arxiv_url: its address, or an empty string.
+        parameters: name and value of every setting.
+        seed_lines: one line a seed, in the order of :data:`SEED_COLUMNS`.
+        environment: name and value of what it ran on.
+        command: reproduces the row.
+    """
+
+    citation: str
+    arxiv_url: str
+    parameters: list[tuple[str, str]]
+    seed_lines: list[list[str]]
+    environment: list[tuple[str, str]]
+    command: str
+
+
+def detail(run_set: RunSet) -> Detail:
+    """Gather the detail of one run set."""
+    citation = run_set.method.citation
+    return Detail(
+        citation=_cite(citation) if citation else "",
+        arxiv_url=f"https://arxiv.org/abs/{quote(citation.arxiv)}" if citation and citation.arxiv else "",
+        parameters=_parameters(run_set.method, run_set.runs[0].extra_parameters),
+        seed_lines=[_seed_line(run) for run in run_set.runs],
+        environment=_environment(run_set),
+        command=_command(run_set),
+    )
+
+
+def _cite(citation: CitationInfo) -> str:
+    return f"{citation.authors}, “{citation.title}”, {citation.venue} {citation.year}"
+
+
+def _parameters(method: MethodInfo, extra_parameters: int) -> list[tuple[str, str]]:
+    return [
+        ("class", method.class_path or "none (no distillation)"),
+        ("task_weight", setting(method.task_weight)),
+        *((name, setting(value)) for name, value in sorted(method.parameters.items())),
+        ("extra trained parameters", number(extra_parameters, 0)),
+    ]
+
+
+def _seed_line(run: Run) -> list[str]:
+    return [
+        str(run.seed),
+        percent(run.last.accuracy),
+        f"{percent(run.best.accuracy)} (epoch {run.best.epoch + 1} of {len(run.curve.train_loss)})",
+        number(run.last.nll, 4),
+        percent(run.last.ece),
+        percent(run.last.agreement),
+        percent(run.curve.validation_accuracy[-1]),
+        number(run.seconds, 1),
+        MISSING if run.peak_memory_mb is None else number(run.peak_memory_mb, 0),
+        run.device,
+    ]
+
+
+def _environment(run_set: RunSet) -> list[tuple[str, str]]:
+    environment, method = run_set.environment, run_set.method
+    revision = (
+        method.git_revision[:12] + (" (modified)" if method.git_dirty else "") if method.git_revision else MISSING
+    )
+    return [
+        ("Python", environment.python),
+        ("torch", environment.torch),
+        ("lightning", environment.lightning),
+        ("lightning_kd", environment.lightning_kd),
+        ("revision", revision),
+        ("platform", environment.platform),
+        ("CPU", environment.cpu),
+        ("threads per run", str(environment.threads)),
+        ("teacher weights", f"sha256 {run_set.teacher.weights_sha256[:12]}"),
+        ("extra data", "yes" if run_set.extra_data else "no"),
+    ]
+
+
+def _command(run_set: RunSet) -> str:
+    words = ["lightning-kd", "bench", "run", run_set.protocol.id, "--methods", run_set.method.name]
+    words += [*_pair_option(run_set), "--seeds", seed_list(run_set.seeds)]
+    return shlex.join(words)
+
+
+def _pair_option(run_set: RunSet) -> list[str]:
+    """The option that selects the pair; nothing for a protocol that is not installed here."""
+    try:
+        pairs = load_protocol(run_set.protocol.id).pairs
+    except UserError:
+        return []
+    models = (run_set.student.name, run_set.teacher.name)
+    return next((["--pairs", name] for name, pair in pairs.items() if (pair.student, pair.teacher) == models), [])

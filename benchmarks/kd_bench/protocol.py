@@ -1,0 +1,189 @@
+"""A protocol: the frozen recipe under which methods are compared, and its hash.
+
+The hash covers all that a protocol owns: data, pairs, recipes, seeds, metrics. It does not cover titles, and not the
+table of methods: adding a method, or setting another one's hyper-parameters, must not make the results of the others
+incomparable. What a method was run with is recorded in its own results instead.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cache
+from importlib import resources
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import Field, JsonValue, ValidationError, field_validator, model_validator
+
+from kd_bench.errors import UserError
+from kd_bench.names import unknown
+from kd_bench.recipe import NonNegative, Recipe, Spec, TeacherRecipe
+from kd_bench.results import PLAIN, Name, Seed, Sha256
+
+QUICK = "-quick"
+"""Suffix of the shortened variant of a protocol."""
+
+Metric = Literal["accuracy", "nll", "ece", "agreement"]
+
+
+class DataSpec(Spec):
+    """Where the data comes from.
+
+    Attributes:
+        class_path: dotted path of a :class:`kd_bench.data.base.ClassificationData`; ``class`` in the file.
+        parameters: its constructor arguments, the split's and the augmentation's included.
+        checksum: what its ``checksum()`` must be.
+    """
+
+    class_path: str = Field(alias="class")
+    parameters: dict[str, JsonValue] = Field(default_factory=dict)
+    checksum: Sha256
+
+
+class Pair(Spec):
+    """Model names of student and teacher, as :func:`kd_bench.models.create_model` knows them."""
+
+    student: Name
+    teacher: Name
+
+
+class MethodRow(Spec):
+    """A row of the table: a method and its hyper-parameters, the same for all pairs.
+
+    Attributes:
+        class_path: name in ``lightning_kd.methods`` or dotted path; ``None`` for the plain student; ``class`` in the
+            file.
+        parameters: constructor arguments.
+        task_weight: factor of the student's own loss.
+    """
+
+    class_path: str | None = Field(default=None, alias="class")
+    parameters: dict[str, JsonValue] = Field(default_factory=dict)
+    task_weight: NonNegative = 1.0
+
+
+class Protocol(Spec):
+    """A frozen recipe; see the module.
+
+    Attributes:
+        id: name with a version, for example ``digits-v1``.
+        title: one line.
+        description: what it is for and where its choices come from.
+        task: kind of problem; decides how models are trained and scored.
+        accelerator: ``cpu`` where the recipe is meant for it, else ``auto``.
+        data: the data set, its split and augmentation.
+        pairs: pair name → student and teacher.
+        teacher_recipe: how teachers are trained on the spot.
+        student_recipe: how students are trained, with every method.
+        methods: row name → method.
+        seeds: the seeds of a run set.
+        metrics: what is measured on the test split after the last epoch.
+    """
+
+    id: Name
+    title: str
+    description: str = ""
+    task: Literal["classification"]
+    accelerator: Literal["cpu", "auto"] = "auto"
+    data: DataSpec
+    pairs: Annotated[dict[Name, Pair], Field(min_length=1)]
+    teacher_recipe: TeacherRecipe
+    student_recipe: Recipe
+    methods: Annotated[dict[Name, MethodRow], Field(min_length=1)]
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
+    metrics: Annotated[tuple[Metric, ...], Field(min_length=1)]
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct_seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if list(seeds) != sorted(set(seeds)):
+            raise ValueError(f"seeds must be distinct and ascending, got {list(seeds)}")
+        return seeds
+
+    @model_validator(mode="after")
+    def _only_plain_has_no_class(self) -> Self:
+        for name, row in self.methods.items():
+            if (row.class_path is None) != (name == PLAIN):
+                raise ValueError(f"methods.{name}: the row {PLAIN!r}, and only it, has no class")
+        return self
+
+    @property
+    def hash(self) -> str:
+        """sha256 of everything that the protocol owns, in canonical JSON."""
+        recipe = self.model_dump(mode="json", exclude={"id", "title", "description", "methods"})
+        return json_sha256(recipe)
+
+    def quick(self) -> Protocol:
+        """A shortened variant (two seeds, a fifth of the epochs) with its own id and hash, for trying things out."""
+        teacher, student = self.teacher_recipe, self.student_recipe
+        return self.model_copy(
+            update={
+                "id": self.id + QUICK,
+                "title": f"{self.title} (shortened; not for comparison)",
+                "seeds": self.seeds[:2],
+                "teacher_recipe": teacher.model_copy(update={"epochs": max(1, teacher.epochs // 5)}),
+                "student_recipe": student.model_copy(update={"epochs": max(1, student.epochs // 5)}),
+            }
+        )
+
+
+def json_sha256(value: Any) -> str:
+    """sha256 of a value as canonical JSON: sorted keys, no spaces, finite numbers.
+
+    >>> json_sha256({"a": 1, "b": 2}) == json_sha256({"b": 2, "a": 1})
+    True
+    """
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def parse_protocol(text: str, source: str) -> Protocol:
+    """Validate a protocol file.
+
+    Args:
+        text: YAML.
+        source: where it came from, for the error.
+
+    Raises:
+        UserError: if it is not YAML or does not describe a protocol.
+    """
+    try:
+        # by way of JSON, whose strict validation takes lists for tuples but no strings for numbers
+        return Protocol.model_validate_json(json.dumps(yaml.safe_load(text)))
+    except (yaml.YAMLError, TypeError) as error:
+        raise UserError(f"{source} is not a YAML file of plain values: {error}") from error
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()[:5])
+        raise UserError(f"{source} is not a valid protocol: {problems}") from error
+
+
+@cache
+def _shipped() -> dict[str, Protocol]:
+    files = resources.files("kd_bench") / "protocols"
+    found = {}
+    for file in sorted(files.iterdir(), key=lambda item: item.name):
+        if file.name.endswith(".yaml"):
+            protocol = parse_protocol(file.read_text(encoding="utf-8"), file.name)
+            if file.name != f"{protocol.id}.yaml":
+                raise UserError(f"{file.name} describes the protocol {protocol.id!r}; the names must agree")
+            found[protocol.id] = protocol
+    return found
+
+
+def list_protocols() -> list[Protocol]:
+    """The protocols that come with the package, by id."""
+    return list(_shipped().values())
+
+
+def load_protocol(protocol_id: str) -> Protocol:
+    """The protocol ``protocol_id``, or with the suffix ``-quick`` its shortened variant.
+
+    Raises:
+        UserError: if there is none; the message lists those there are.
+    """
+    shipped = _shipped()
+    base = protocol_id.removesuffix(QUICK)
+    if base not in shipped:
+        raise unknown("protocol", protocol_id, list(shipped))
+    return shipped[base] if base == protocol_id else shipped[base].quick()

@@ -1,0 +1,318 @@
+"""What a benchmark writes: one JSON file per run set (the seeds of one method on one pair under one protocol).
+
+Accuracies, errors and agreements are fractions in ``[0, 1]``. Only measurements are stored; means, intervals, gaps and
+ranks are derived by :mod:`kd_bench.statistics` and never written down.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
+
+from kd_bench.errors import UserError
+from kd_bench.storage import read_model
+
+RUN_SET_FILE = "run_set.json"
+PLAIN = "plain"
+"""Name of the row without distillation."""
+
+Verification = Literal["claimed", "predictions checked", "checkpoint re-evaluated", "retrained"]
+
+Name = Annotated[str, Field(min_length=1, max_length=120, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/+-]*$")]
+Text = Annotated[str, Field(max_length=500)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+FileName = Annotated[str, Field(max_length=120, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\.npz$")]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+Count = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+def _small_json(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    try:
+        size = len(json.dumps(value, allow_nan=False))
+    except ValueError:
+        raise ValueError("numbers must be finite") from None
+    if size > 20_000:
+        raise ValueError(f"at most 20,000 characters of JSON are allowed, got {size}")
+    return value
+
+
+class Record(BaseModel):
+    """Base of everything that is stored: frozen, strict about types, no unknown keys, finite numbers only."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class ProtocolRef(Record):
+    """The protocol that a result was made under.
+
+    Attributes:
+        id: for example ``digits-v1``.
+        hash: sha256 of the resolved recipe; two results are comparable only if it is the same.
+    """
+
+    id: Name
+    hash: Sha256
+
+
+class CitationInfo(Record):
+    """Where a method was published."""
+
+    title: Text
+    authors: Text
+    venue: Text
+    year: Annotated[int, Field(ge=1900, le=2200)]
+    arxiv: Annotated[str, Field(max_length=40)] | None = None
+
+
+class MethodInfo(Record):
+    """The method of a run set, exactly as it was run.
+
+    Attributes:
+        name: row name, for example ``DKD``; :data:`PLAIN` for the student without distillation.
+        class_path: dotted path of the method's class; ``None`` for the plain student.
+        parameters: all constructor arguments, defaults included.
+        task_weight: factor of the student's own loss.
+        source_sha256: hash of the one file that defines the class; ``None`` for the plain student.
+        package_version: version of ``lightning_kd``.
+        git_revision: commit of the checkout that ran it; ``None`` outside a checkout.
+        git_dirty: whether the checkout had uncommitted changes; ``None`` outside a checkout.
+        citation: the paper.
+    """
+
+    name: Name
+    class_path: Text | None
+    parameters: Annotated[dict[str, JsonValue], AfterValidator(_small_json)]
+    task_weight: Annotated[float, Field(ge=0.0)]
+    source_sha256: Sha256 | None
+    package_version: Text
+    git_revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40,64}$")] | None = None
+    git_dirty: bool | None = None
+    citation: CitationInfo | None = None
+
+
+class TeacherInfo(Record):
+    """The teacher of a run set.
+
+    Attributes:
+        name: model name.
+        weights_sha256: hash of its weights file.
+        accuracy: its test accuracy as measured by the benchmark itself.
+        parameters: number of parameters.
+    """
+
+    name: Name
+    weights_sha256: Sha256
+    accuracy: Fraction
+    parameters: Count
+
+
+class StudentInfo(Record):
+    """The student of a run set: model name and number of parameters (connectors not included)."""
+
+    name: Name
+    parameters: Count
+
+
+class Environment(Record):
+    """Software and hardware that a run set was made with; ``threads`` is per run."""
+
+    python: Text
+    torch: Text
+    lightning: Text
+    lightning_kd: Text
+    platform: Text
+    cpu: Text
+    threads: Annotated[int, Field(ge=1)]
+
+
+class Scores(Record):
+    """Test scores after the last epoch.
+
+    Attributes:
+        accuracy: top-1 accuracy; the headline.
+        nll: mean negative log-likelihood in nats.
+        ece: expected calibration error, 15 equal-width bins.
+        agreement: share of test samples on which student and teacher predict the same class.
+    """
+
+    accuracy: Fraction
+    nll: Annotated[float, Field(ge=0.0)]
+    ece: Fraction
+    agreement: Fraction
+
+
+class Best(Record):
+    """Highest test accuracy of any epoch (from 0). Stored, never ranked: it is chosen by looking at the test set."""
+
+    accuracy: Fraction
+    epoch: Count
+
+
+class Curve(Record):
+    """One value per epoch: accuracy on the validation split, and mean training loss (all terms)."""
+
+    validation_accuracy: Annotated[tuple[Fraction, ...], Field(min_length=1, max_length=10_000)]
+    train_loss: Annotated[tuple[float, ...], Field(min_length=1, max_length=10_000)]
+
+    @model_validator(mode="after")
+    def _same_length(self) -> Self:
+        if len(self.validation_accuracy) != len(self.train_loss):
+            raise ValueError(
+                f"both curves need one value per epoch, got {len(self.validation_accuracy)} and {len(self.train_loss)}"
+            )
+        return self
+
+
+class Run(Record):
+    """One training of one student.
+
+    Attributes:
+        seed: determines initialization, order of the data and augmentation.
+        last: test scores after the last epoch.
+        best: highest test accuracy of any epoch.
+        curve: how training went.
+        predictions_file: file beside the run set with the test predictions; see :mod:`kd_bench.predictions`.
+        predictions_sha256: hash of that file.
+        seconds: wall time of the training, evaluation included.
+        peak_memory_mb: peak memory in MiB (resident set on a CPU, allocated memory on a GPU); ``None`` if unknown.
+        device: for example ``cpu`` or the name of the GPU.
+        extra_parameters: parameters that were trained only for the distillation (connectors).
+    """
+
+    seed: Seed
+    last: Scores
+    best: Best
+    curve: Curve
+    predictions_file: FileName
+    predictions_sha256: Sha256
+    seconds: Positive
+    peak_memory_mb: Positive | None
+    device: Text
+    extra_parameters: Count
+
+    @model_validator(mode="after")
+    def _best_is_best(self) -> Self:
+        epochs = len(self.curve.train_loss)
+        if self.best.epoch >= epochs:
+            raise ValueError(f"best.epoch is {self.best.epoch}, but the curve has only {epochs} epochs")
+        if self.best.accuracy < self.last.accuracy:
+            raise ValueError(
+                f"best.accuracy ({self.best.accuracy}) is below last.accuracy ({self.last.accuracy}); the best epoch "
+                "is chosen among all epochs, the last included"
+            )
+        return self
+
+
+class RunSet(Record):
+    """The runs (seeds) of one method on one pair under one protocol.
+
+    Attributes:
+        extra_data: whether anything but the protocol's training split was used.
+        track: ``general``: one set of hyper-parameters for all pairs.
+        verification: how far the numbers were checked by somebody else.
+    """
+
+    schema_version: Literal[1] = 1
+    protocol: ProtocolRef
+    method: MethodInfo
+    teacher: TeacherInfo
+    student: StudentInfo
+    track: Literal["general"] = "general"
+    environment: Environment
+    runs: Annotated[tuple[Run, ...], Field(min_length=1, max_length=1000)]
+    extra_data: bool = False
+    verification: Verification = "claimed"
+
+    @model_validator(mode="after")
+    def _one_run_per_seed(self) -> Self:
+        seeds = [run.seed for run in self.runs]
+        if seeds != sorted(set(seeds)):
+            raise ValueError(f"runs must be sorted by seed, one run a seed, got seeds {seeds}")
+        return self
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds, ascending."""
+        return tuple(run.seed for run in self.runs)
+
+    @property
+    def pair(self) -> str:
+        """Directory name of the pair, ``<student>__<teacher>``."""
+        return pair_slug(self.student.name, self.teacher.name)
+
+    def accuracies(self) -> list[float]:
+        """Last-epoch test accuracies in the order of :attr:`seeds`."""
+        return [run.last.accuracy for run in self.runs]
+
+
+def slug(name: str) -> str:
+    """``name`` as a directory name: prefixes and slashes of model names become dashes."""
+    return name.replace(":", "-").replace("/", "-")
+
+
+def pair_slug(student: str, teacher: str) -> str:
+    """Directory name of a pair."""
+    return f"{slug(student)}__{slug(teacher)}"
+
+
+def run_set_path(results: Path, protocol: str, method: str, student: str, teacher: str) -> Path:
+    """Where a run set lives: ``<results>/<protocol>/<method>/<student>__<teacher>/run_set.json``."""
+    return results / slug(protocol) / slug(method) / pair_slug(student, teacher) / RUN_SET_FILE
+
+
+def load_run_sets(directory: Path | str) -> list[RunSet]:
+    """Read and check every run set below ``directory``.
+
+    Args:
+        directory: a benchmark's output directory, its ``results`` folder, or any folder below.
+
+    Returns:
+        The run sets, ordered by path. Their predictions lie beside the files; see :func:`run_set_path`.
+
+    Raises:
+        UserError: if there is none, if a file is corrupt, lies in a folder that contradicts its content, or was made
+            under another recipe than its neighbours.
+    """
+    root = Path(directory)
+    if not root.is_dir():
+        raise UserError(f"no such directory: {root}. Give the output directory of `lightning-kd bench run`.")
+    paths = sorted(root.rglob(RUN_SET_FILE))
+    if not paths:
+        raise UserError(
+            f"no results below {root}: expected <protocol>/<method>/<student>__<teacher>/{RUN_SET_FILE}. "
+            "Run `lightning-kd bench run` first, or give its output directory."
+        )
+    run_sets = []
+    hashes: dict[str, tuple[str, Path]] = {}
+    for path in paths:
+        run_set = read_run_set(path)
+        known, first = hashes.setdefault(run_set.protocol.id, (run_set.protocol.hash, path))
+        if run_set.protocol.hash != known:
+            raise UserError(
+                f"{path} was made under another recipe of {run_set.protocol.id!r} (hash {run_set.protocol.hash[:12]}) "
+                f"than {first} (hash {known[:12]}); they cannot be compared. Move one of them to another directory."
+            )
+        run_sets.append(run_set)
+    return run_sets
+
+
+def read_run_set(path: Path) -> RunSet:
+    """Read one run set and check that it lies where its content says.
+
+    Raises:
+        UserError: if the file is corrupt or lies in a folder that contradicts its content.
+    """
+    run_set = read_model(path, RunSet)
+    expected = (slug(run_set.protocol.id), slug(run_set.method.name), run_set.pair)
+    found = path.absolute().parts[-4:-1]
+    if found != expected:
+        raise UserError(
+            f"{path} lies in the wrong folder: its content belongs to {'/'.join(expected)}, found in "
+            f"{'/'.join(found)}. Result files are written by the runner and must not be renamed."
+        )
+    return run_set

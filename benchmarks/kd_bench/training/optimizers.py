@@ -1,0 +1,47 @@
+"""From a recipe to optimizer and schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from kd_bench.recipe import SGD, Constant, MultiStep, Recipe
+
+
+def build_optimizer(recipe: Recipe, parameters: Iterable[nn.Parameter]) -> Optimizer:
+    """The recipe's optimizer over ``parameters``."""
+    settings = recipe.optimizer
+    if isinstance(settings, SGD):
+        return torch.optim.SGD(
+            parameters,
+            lr=settings.lr,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+            nesterov=settings.nesterov,
+        )
+    return torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay, betas=settings.betas)
+
+
+def build_schedule(recipe: Recipe, optimizer: Optimizer, total_steps: int) -> dict[str, Any] | None:
+    """The recipe's schedule in the form that Lightning expects, or ``None`` for a constant learning rate.
+
+    Args:
+        recipe: the recipe.
+        optimizer: what to schedule.
+        total_steps: optimizer steps of the whole training.
+    """
+    schedule = recipe.schedule
+    if isinstance(schedule, Constant):
+        return None
+    if isinstance(schedule, MultiStep):
+        steps = torch.optim.lr_scheduler.MultiStepLR(optimizer, list(schedule.milestones), schedule.gamma)
+        return {"scheduler": steps, "interval": "epoch"}
+    # the momentum stays the optimizer's
+    cycle = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, recipe.optimizer.lr, total_steps=total_steps, pct_start=schedule.warmup, cycle_momentum=False
+    )
+    return {"scheduler": cycle, "interval": "step"}

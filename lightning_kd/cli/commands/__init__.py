@@ -1,0 +1,1 @@
+"""Distil any LightningModule, and compare distillation methods under one protocol."""

@@ -1,0 +1,38 @@
+"""Write the leaderboard page: one self-contained HTML file made from results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+
+from lightning_kd.cli.bench_extra import bench_extra
+from lightning_kd.cli.errors import CommandError
+from lightning_kd.cli.parser import command_parser
+from lightning_kd.cli.places import PAGE, RESULTS
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Build the page and print its path."""
+    parser = command_parser(__name__)
+    parser.add_argument(
+        "results", nargs="?", metavar="RESULTS_DIR", default=RESULTS, help="Directory that `bench run` wrote."
+    )
+    parser.add_argument("--output", metavar="FILE", default=PAGE, help="HTML file to write.")
+    parser.add_argument("--date", metavar="YYYY-MM-DD", help="Date to print on the page; by default none.")
+    options = parser.parse_args(list(arguments))
+    generated = None if options.date is None else _parse_date(options.date)
+
+    with bench_extra():
+        from kd_bench.leaderboard.page import build_page
+        from kd_bench.results import load_run_sets
+
+        path = build_page(load_run_sets(options.results), options.output, results=options.results, generated=generated)
+    print(f"Page: {path}")
+    return 0
+
+
+def _parse_date(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise CommandError(f"cannot read --date {text!r}. Give a date as YYYY-MM-DD.") from None

@@ -1,0 +1,107 @@
+"""What `lightning-kd methods` shows: one row a method, read from the classes themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from rich.table import Table
+
+from lightning_kd.methods import family
+from lightning_kd.methods.base import DistillationMethod
+
+LOGITS_ONLY = "logits only"
+NOTHING = "\N{EN DASH}"
+
+
+@dataclass(frozen=True)
+class MethodRow:
+    """What the table says about one method.
+
+    Attributes:
+        name: class name.
+        family: sub-package of :mod:`lightning_kd.methods` that holds it.
+        taps: which layers it compares by default: ``"logits only"``, ``"auto"``, ``"penultimate"`` or the names.
+        needs_target: whether it needs class labels.
+        needs_teacher: whether it needs a teacher.
+        has_setup_pass: whether it looks at the training set once before training.
+        trains_teacher: whether the teacher trains along.
+        extra_modules: whether it builds modules of its own (connectors, buffers) before training.
+        citation: where it was published.
+    """
+
+    name: str
+    family: str
+    taps: str
+    needs_target: bool
+    needs_teacher: bool
+    has_setup_pass: bool
+    trains_teacher: bool
+    extra_modules: bool
+    citation: str
+
+    @property
+    def needs(self) -> str:
+        """What the method asks for beside logits, in words."""
+        asked = {
+            "target": self.needs_target,
+            "features": self.taps != LOGITS_ONLY,
+            "setup pass": self.has_setup_pass,
+            "trains teacher": self.trains_teacher,
+            "no teacher": not self.needs_teacher,
+        }
+        return ", ".join(need for need, wanted in asked.items() if wanted) or NOTHING
+
+
+def method_rows(methods: Mapping[str, type[DistillationMethod]]) -> list[MethodRow]:
+    """Describe the methods, sorted by family, then name.
+
+    Args:
+        methods: name → class, as :func:`lightning_kd.methods.discover` returns them.
+    """
+    return sorted((_row(name, cls) for name, cls in methods.items()), key=lambda row: (row.family, row.name.lower()))
+
+
+def rich_table(rows: list[MethodRow]) -> Table:
+    """The table for a terminal."""
+    table = Table(title=f"{len(rows)} methods", title_justify="left")
+    table.add_column("method", no_wrap=True, style="bold")
+    table.add_column("family")
+    table.add_column("needs")
+    table.add_column("citation", overflow="fold")
+    for row in rows:
+        table.add_row(row.name, row.family, row.needs, row.citation)
+    return table
+
+
+def markdown_table(rows: list[MethodRow]) -> str:
+    """The table for the documentation, in GitHub's Markdown."""
+    header = ["method", "family", "taps", "needs target", "extra modules", "setup pass", "trains teacher", "citation"]
+    lines = [header, ["---"] * len(header)]
+    for row in rows:
+        flags = (row.needs_target, row.extra_modules, row.has_setup_pass, row.trains_teacher)
+        lines.append(
+            [f"`{row.name}`", row.family, row.taps, *("yes" if flag else "no" for flag in flags), row.citation]
+        )
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _row(name: str, cls: type[DistillationMethod]) -> MethodRow:
+    method = cls()
+    return MethodRow(
+        name=name,
+        family=family(cls),
+        taps=_taps(method),
+        needs_target=cls.needs_target,
+        needs_teacher=cls.needs_teacher,
+        has_setup_pass=cls.has_setup_pass,
+        trains_teacher=cls.trains_teacher,
+        extra_modules=cls.build is not DistillationMethod.build or any(True for _ in method.parameters()),
+        citation=str(cls.citation) if cls.citation else NOTHING,
+    )
+
+
+def _taps(method: DistillationMethod) -> str:
+    if method.layers is None:
+        return LOGITS_ONLY
+    return method.layers if isinstance(method.layers, str) else ", ".join(method.layers)

@@ -1,0 +1,28 @@
+"""What `lightning-kd bench list` shows: one row a protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kd_bench.protocol import Protocol
+from rich.table import Table
+
+
+def protocol_table(protocols: Sequence[Protocol]) -> Table:
+    """The table of protocols for a terminal.
+
+    Args:
+        protocols: what to show, in this order.
+    """
+    table = Table(title=f"{len(protocols)} protocol{'s' * (len(protocols) != 1)}", title_justify="left")
+    table.add_column("protocol", no_wrap=True, style="bold")
+    table.add_column("title")
+    table.add_column("pairs (teacher → student)")
+    table.add_column("methods")
+    table.add_column("seeds", no_wrap=True)
+    table.add_column("hash", no_wrap=True)
+    for protocol in protocols:
+        pairs = "\n".join(f"{name}: {pair.teacher} → {pair.student}" for name, pair in protocol.pairs.items())
+        methods, seeds = ", ".join(protocol.methods), ", ".join(map(str, protocol.seeds))
+        table.add_row(protocol.id, protocol.title, pairs, methods, seeds, protocol.hash[:12])
+    return table

@@ -1,0 +1,109 @@
+"""Tempered, decoupled top-K KL: distillation that needs the teacher's K likeliest tokens only."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lightning_kd.methods._checks import at_least_float32, check_same_logits, check_temperature
+from lightning_kd.methods.base import Citation, Weight
+from lightning_kd.methods.language._tokens import (
+    IGNORE_INDEX,
+    _TokenMethod,
+    check_mask,
+    kl_per_token,
+    masked_mean,
+)
+
+
+def topk_decoupled_kl_loss(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    mask: Tensor | None = None,
+    k: int = 32,
+    temperature: float = 1.0,
+) -> Tensor:
+    r"""KL of the teacher's top-K mass plus a tempered KL inside the top K.
+
+    .. math:: \mathrm{KL}\big(\mathrm{Bern}(P_K) \| \mathrm{Bern}(Q_K)\big)
+        + P_K\,\mathrm{KL}\big(p^{t,T}(\cdot \mid K) \| p^{s,T}(\cdot \mid K)\big)
+
+    :math:`P_K` and :math:`Q_K` are the teacher's and the student's mass of the teacher's K likeliest tokens, at
+    temperature 1. The temperature applies to the conditional part alone, which avoids the floor that a truncated
+    teacher otherwise puts under the loss. At ``temperature=1`` this is the KL in which all other tokens form one; with
+    ``k = V`` the plain KL.
+
+    Args:
+        student_logits: student logits, ``(..., V)``.
+        teacher_logits: teacher logits of the same shape; no gradient flows into them.
+        mask: valid tokens, of the leading shape; all by default.
+        k: size of the top set, at most ``V``.
+        temperature: temperature ``T`` of the conditional part; there is no ``T**2``.
+
+    Returns:
+        Scalar: mean over the valid tokens, at least float32.
+
+    Raises:
+        ValueError: if the shapes do not fit, ``k`` is not in ``1..V`` or the temperature is not positive.
+
+    Reference: "LFM2 Technical Report", Liquid AI, 2025, arXiv:2511.23404. The report leaves the temperature and a
+    factor ``T**2`` open; use ``weight`` for the latter.
+    """
+    check_same_logits(student_logits, teacher_logits)
+    check_mask(student_logits, mask)
+    check_temperature(temperature)
+    vocabulary = student_logits.shape[-1]
+    if not 1 <= k <= vocabulary:
+        raise ValueError(f"k must be between 1 and the vocabulary's size {vocabulary}, got {k}")
+    student, teacher = at_least_float32(student_logits), at_least_float32(teacher_logits.detach())
+    order = teacher.argsort(dim=-1, descending=True, stable=True)
+    student, teacher = student.gather(-1, order), teacher.gather(-1, order)
+    conditional = kl_per_token(
+        F.log_softmax(teacher[..., :k] / temperature, dim=-1), F.log_softmax(student[..., :k] / temperature, dim=-1)
+    )
+    if k == vocabulary:
+        return masked_mean(conditional, mask)
+    student_mass, teacher_mass = _log_mass(student, k), _log_mass(teacher, k)
+    divergence = kl_per_token(teacher_mass, student_mass) + teacher_mass[..., 0].exp() * conditional
+    return masked_mean(divergence, mask)
+
+
+def _log_mass(sorted_logits: Tensor, k: int) -> Tensor:
+    """Log-mass of the top K and of the others, ``(..., 2)``; exact however small either is."""
+    parts = [sorted_logits[..., :k].logsumexp(-1), sorted_logits[..., k:].logsumexp(-1)]
+    return F.log_softmax(torch.stack(parts, dim=-1), dim=-1)
+
+
+class TopKDecoupledKL(_TokenMethod):
+    """:func:`topk_decoupled_kl_loss` between next-token distributions.
+
+    Args:
+        k: size of the top set; the report uses 32.
+        temperature: temperature of the conditional part.
+        weight: factor in the total loss.
+        ignore_index: label of the positions to leave out.
+        shift_labels: whether labels are unshifted, as Hugging Face models take them.
+    """
+
+    citation = Citation("LFM2 Technical Report", "Liquid AI", "technical report", 2025, "2511.23404")
+    aliases = ("LFM2", "DTK", "DecoupledTopK")
+
+    def __init__(
+        self,
+        k: int = 32,
+        temperature: float = 1.0,
+        weight: Weight = 1.0,
+        ignore_index: int = IGNORE_INDEX,
+        shift_labels: bool = False,
+    ) -> None:
+        super().__init__(weight, ignore_index, shift_labels)
+        check_temperature(temperature)
+        if k < 1:
+            raise ValueError(f"k must be at least 1, got {k}")
+        self.k, self.temperature = k, temperature
+
+    def loss(self, student_logits: Tensor, teacher_logits: Tensor, mask: Tensor | None) -> Tensor:
+        """See :func:`topk_decoupled_kl_loss`; a vocabulary smaller than ``k`` is taken whole."""
+        k = min(self.k, student_logits.shape[-1])
+        return topk_decoupled_kl_loss(student_logits, teacher_logits, mask, k, self.temperature)

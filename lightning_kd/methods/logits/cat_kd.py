@@ -1,0 +1,135 @@
+"""CAT-KD: the student learns where the teacher looks for every class, from class activation maps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lightning_kd.connectors.maps import to_map
+from lightning_kd.engine.exchange import BuildContext, Exchange
+from lightning_kd.methods._checks import at_least_float32
+from lightning_kd.methods.base import Citation, DistillationMethod, Layers, Weight
+
+
+def class_attention_transfer_loss(
+    student_cams: Tensor, teacher_cams: Tensor, resolution: int = 2, normalize: bool = False
+) -> Tensor:
+    """Mean squared difference of average-pooled class activation maps.
+
+    Args:
+        student_cams: one map a class, ``(B, C, H, W)``.
+        teacher_cams: the teacher's maps of the same classes, of any size; no gradient flows into them.
+        resolution: both are average-pooled to ``resolution × resolution``.
+        normalize: divide every pooled map by its L2 norm first (the paper's variant for architectures whose maps
+            differ in scale).
+
+    Returns:
+        Scalar: mean over samples, classes and positions, at least float32.
+
+    Raises:
+        ValueError: if the maps are not maps of equally many classes.
+
+    Reference: Guo et al., "Class Attention Transfer Based Knowledge Distillation", CVPR 2023, arXiv:2304.12777.
+    """
+    if student_cams.dim() != 4 or teacher_cams.dim() != 4 or student_cams.shape[:2] != teacher_cams.shape[:2]:
+        raise ValueError(
+            f"expected class activation maps (B, C, H, W) of the same classes, got {tuple(student_cams.shape)} and "
+            f"{tuple(teacher_cams.shape)}"
+        )
+    student = F.adaptive_avg_pool2d(at_least_float32(student_cams), resolution).flatten(2)
+    teacher = F.adaptive_avg_pool2d(at_least_float32(teacher_cams.detach()), resolution).flatten(2)
+    if normalize:
+        student, teacher = F.normalize(student, dim=-1), F.normalize(teacher, dim=-1)
+    return F.mse_loss(student, teacher)
+
+
+def class_activation_maps(feature: Tensor, classifier: nn.Linear | nn.Conv2d) -> Tensor:
+    """Apply a network's classifier at every position of its last map: ``(B, D, H, W)`` → ``(B, C, H, W)``.
+
+    Their average over the positions is the logits of a network that pools before it classifies.
+    """
+    feature = at_least_float32(feature)
+    weight = classifier.weight.flatten(1)[:, :, None, None].to(feature.dtype)
+    bias = None if classifier.bias is None else classifier.bias.to(feature.dtype)
+    with torch.autocast(feature.device.type, enabled=False):
+        return F.conv2d(feature, weight, bias)
+
+
+class CATKD(DistillationMethod):
+    """:func:`class_attention_transfer_loss` on the last stage's maps, seen through each network's own classifier.
+
+    Both networks must average their last map and classify it linearly, as ResNet, WRN, VGG (CIFAR) and MobileNet do.
+
+    Args:
+        resolution: size of the pooled maps: 2 on CIFAR-100, 4 on ImageNet.
+        normalize: normalise every map.
+        layers: the last maps; ``"auto"`` takes the deepest stage.
+        weight: factor in the total loss; the paper uses 15 (ResNet-32x4 → 8x4) and 0.5 (ImageNet, ResNet-34 → 18).
+    """
+
+    citation = Citation(
+        "Class Attention Transfer Based Knowledge Distillation", "Guo et al.", "CVPR", 2023, "2304.12777"
+    )
+    aliases = ("CAT_KD", "CAT-KD", "ClassAttentionTransfer")
+
+    def __init__(
+        self, resolution: int = 2, normalize: bool = False, layers: Layers = "auto", weight: Weight = 15.0
+    ) -> None:
+        super().__init__(weight, layers)
+        if resolution < 1:
+            raise ValueError(f"resolution must be at least 1, got {resolution}")
+        self.resolution, self.normalize = resolution, normalize
+        self._classifiers: tuple[_Borrowed, _Borrowed] | None = None
+
+    def select_stages(self, pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        """The deepest stage."""
+        return pairs[-1:]
+
+    def build(self, context: BuildContext) -> None:
+        """Find both classifiers."""
+        exchange = context.exchange
+        student, teacher = self.student_features(exchange)[0], self.teacher_features(exchange)[0]
+        self._classifiers = (
+            _Borrowed(_classifier(context.student, student, exchange.student.logits)),
+            _Borrowed(_classifier(context.teachers[0], teacher, exchange.teacher.logits)),
+        )
+
+    def forward(self, exchange: Exchange) -> Tensor:
+        """See :func:`class_attention_transfer_loss`."""
+        if self._classifiers is None:
+            raise RuntimeError("CATKD must be built before it is called; the engine does this before training")
+        student, teacher = (borrowed.layer for borrowed in self._classifiers)
+        return class_attention_transfer_loss(
+            class_activation_maps(to_map(self.student_features(exchange)[0]), student),
+            class_activation_maps(to_map(self.teacher_features(exchange)[0]), teacher),
+            self.resolution,
+            self.normalize,
+        )
+
+
+class _Borrowed:
+    """A layer that belongs to another network: no part of the method's parameters, and never copied with it."""
+
+    def __init__(self, layer: nn.Linear | nn.Conv2d) -> None:
+        self.layer = layer
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Borrowed:
+        return self
+
+
+def _classifier(network: nn.Module, feature: Tensor, logits: Tensor) -> nn.Linear | nn.Conv2d:
+    width, num_classes = to_map(feature).shape[1], logits.shape[-1]
+    found: nn.Linear | nn.Conv2d | None = None
+    for module in network.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d) and module.weight.flatten(1).shape == (num_classes, width):
+            found = module
+    if found is None:
+        raise ValueError(
+            f"CATKD found no linear classifier from the {width} channels of the tapped map to {num_classes} classes in "
+            f"{type(network).__name__}; it needs a network that averages its last map and classifies it linearly "
+            "(name that map with `layers=`)"
+        )
+    return found

@@ -1,0 +1,163 @@
+"""A method built on tiny networks by the library's own engine, outside any trainer."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from lightning_kd.engine.attach import Patches
+from lightning_kd.engine.build import build_from
+from lightning_kd.engine.dry_run import quiet
+from lightning_kd.engine.exchange import Exchange, Progress, View
+from lightning_kd.engine.network import find_network
+from lightning_kd.engine.settings import Settings
+from lightning_kd.engine.taps import Recorder
+from lightning_kd.engine.teacher import Teacher
+from lightning_kd.methods import family
+from lightning_kd.methods.base import DistillationMethod
+from lightning_kd.testing.networks import TinyCNN, TinyTokens, image_batch, token_batch
+
+MethodFactory = Callable[[], DistillationMethod]
+"""Makes a fresh, unbuilt method; called many times."""
+
+Inputs = Literal["images", "tokens"]
+"""Which tiny networks and batches a method is tried on."""
+
+NUM_SAMPLES = 32
+"""Size of the imagined training set."""
+
+
+class Rig:
+    """A method, built on a tiny student and teacher, and the exchanges to call it with.
+
+    Args:
+        factory: makes the method.
+        inputs: what the networks see.
+        seed: seed of the networks and of the method's own parameters.
+        same: whether the student is a copy of the teacher, both in eval mode.
+        dtype: floating-point type of networks, method and images.
+    """
+
+    def __init__(
+        self,
+        factory: MethodFactory,
+        inputs: Inputs = "images",
+        *,
+        seed: int = 0,
+        same: bool = False,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.inputs, self.dtype = inputs, torch.float32
+        torch.manual_seed(seed)
+        self.teacher = _network(inputs, teacher=True).eval()
+        self.student = copy.deepcopy(self.teacher) if same else _network(inputs, teacher=False).train()
+        self.method = factory()
+        if self.method.trains_teacher and not same:
+            self.teacher.train()
+        self._build()
+        self._recorders = [
+            _recorder(self.student, [tap for tap, _ in self.method.pairs]),
+            _recorder(self.teacher, [tap for _, tap in self.method.pairs] if self.method.needs_teacher else []),
+        ]
+        self._set_up()
+        self.dtype = dtype
+        for module in (self.student, self.teacher, self.method):
+            module.to(dtype)
+
+    def batch(self, batch_size: int = 8, seed: int = 0) -> tuple[Tensor, Tensor]:
+        """Inputs and labels."""
+        if self.inputs == "tokens":
+            return token_batch(batch_size, seed=seed)
+        images, labels = image_batch(batch_size, seed)
+        return images.to(self.dtype), labels
+
+    def exchange(self, batch_size: int = 8, seed: int = 0, *, teacher_grad: bool = False) -> Exchange:
+        """Run both networks on a random batch.
+
+        Args:
+            batch_size: samples.
+            seed: seed of the batch.
+            teacher_grad: keep the teacher's graph, to see whether a gradient flows into it.
+        """
+        inputs, target = self.batch(batch_size, seed)
+        with_graph = teacher_grad or self.method.trains_teacher
+        return Exchange(
+            inputs=(inputs,),
+            target=target,
+            student=self._view(0, inputs, grad=True),
+            teachers=[self._view(1, inputs, grad=with_graph)] if self.method.needs_teacher else [],
+            progress=Progress(epoch=1, step=10, fraction=0.5, max_epochs=2),
+            batch=(inputs, target),
+            index=(torch.arange(batch_size) + seed * batch_size) % NUM_SAMPLES,
+            run_student=lambda value: self._view(0, value, grad=True),
+            run_teacher=lambda value, position=0: self._view(1, value, grad=with_graph),
+        )
+
+    def loss(self, exchange: Exchange | None = None, method: DistillationMethod | None = None, seed: int = 1) -> Tensor:
+        """The loss of a copy of the method, so that its state and random numbers start afresh every time."""
+        method = copy.deepcopy(method or self.method)
+        torch.manual_seed(seed)
+        loss: Tensor = method(exchange or self.exchange())
+        return loss
+
+    def trainable(self) -> list[nn.Parameter]:
+        """Everything that training would update: the student, the method's own parameters and a peer."""
+        modules = [self.student, self.method, *([self.teacher] if self.method.trains_teacher else [])]
+        return [parameter for module in modules for parameter in module.parameters() if parameter.requires_grad]
+
+    def _view(self, side: int, inputs: Tensor, *, grad: bool) -> View:
+        recorder, network = self._recorders[side], (self.student, self.teacher)[side]
+        recorder.start()
+        try:
+            with torch.set_grad_enabled(grad):
+                output = network(inputs)
+        finally:
+            recorder.stop()
+        return View(output, recorder.take()[-1].features)
+
+    def _build(self) -> None:
+        layers = self.method.layers
+        self.method.pairs = [] if isinstance(layers, str) or not layers else list(layers.items())
+        inputs, target = self.batch(2)
+        teachers = [Teacher(self.teacher)] if self.method.needs_teacher else []
+        build_from(
+            ((inputs,), {}),
+            (inputs, target),
+            find_network(self.student),
+            teachers,
+            [self.method],
+            Settings(),
+            num_samples=NUM_SAMPLES,
+        )
+
+    def _set_up(self) -> None:
+        if not self.method.has_setup_pass:
+            return
+        with quiet(self.teacher):
+            for seed in range(NUM_SAMPLES // 8):
+                inputs, target = self.batch(8, seed)
+                view = self._view(1, inputs, grad=False)
+                self.method.observe(Exchange((inputs,), target, View(None), [view], batch=(inputs, target)))
+            self.method.finish_setup()
+
+
+def _network(inputs: Inputs, *, teacher: bool) -> nn.Module:
+    if inputs == "tokens":
+        return TinyTokens(24 if teacher else 16)
+    return TinyCNN((12, 20, 24), 1) if teacher else TinyCNN((8, 12, 16), 2)
+
+
+def _recorder(network: nn.Module, taps: list[str]) -> Recorder:
+    recorder = Recorder(find_network(network), taps, with_grad=False)
+    recorder.install(Patches())
+    return recorder
+
+
+def inputs_for(method: DistillationMethod | type[DistillationMethod]) -> Inputs:
+    """Which tiny networks suit a method: tokens for the language family, images for all others."""
+    kind: Any = method if isinstance(method, type) else type(method)
+    return "tokens" if family(kind) == "language" else "images"
