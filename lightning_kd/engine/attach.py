@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -21,13 +22,13 @@ class Patches:
         Args:
             instance: the object to patch; its class stays as it is.
             name: attribute to shadow.
-            make: gets the present attribute, returns the replacement.
+            make: gets the present attribute, returns the function to call instead.
             transparent: let Lightning see the original's signature through ``__wrapped__``. It peels one level only,
                 so a wrapper of a compiled function must point at the innermost one.
         """
         original = getattr(instance, name)
         shadowed = vars(instance).get(name, _ABSENT)
-        replacement = make(original)
+        replacement = _Patched(instance, name, shadowed, make(original))
         if transparent:
             replacement.__wrapped__ = inspect.unwrap(original)
         object.__setattr__(instance, name, replacement)
@@ -45,6 +46,25 @@ class Patches:
     def __deepcopy__(self, memo: dict[int, Any]) -> Patches:
         """A copy of a patched object owns no patches: undoing them is the original's affair."""
         return Patches()
+
+
+class _Patched:
+    """A function in place of a method. A deep copy of the instance gets its own, unpatched method back."""
+
+    __wrapped__: Any
+
+    def __init__(self, instance: Any, name: str, shadowed: Any, function: Callable[..., Any]) -> None:
+        self._instance, self._name, self._shadowed, self._function = instance, name, shadowed, function
+        self.__code__ = getattr(function, "__code__", None)  # Lightning compares it to see what is overridden
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._function(*args, **kwargs)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        if self._shadowed is not _ABSENT:
+            return copy.deepcopy(self._shadowed, memo)
+        copied = memo.get(id(self._instance), self._instance)
+        return getattr(type(copied), self._name).__get__(copied)
 
 
 def _restore(instance: Any, name: str, shadowed: Any) -> None:

@@ -12,9 +12,9 @@ import torch
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor, nn
 
-from lightning_kd.data import Indexed
 from lightning_kd.engine.attach import Patches
 from lightning_kd.engine.backward import calls_behind
+from lightning_kd.engine.batch import ReceivedBatch
 from lightning_kd.engine.build import build_methods
 from lightning_kd.engine.exchange import Exchange, Progress, View
 from lightning_kd.engine.network import Network, find_network
@@ -69,8 +69,7 @@ class Engine:
         self._restored: dict[str, Any] | None = None
         self._built_for: tuple[int, ...] | None = None
         self._total_steps: float | None = None
-        self._batch: Any = None
-        self._index: Tensor | None = None
+        self._received = ReceivedBatch()
 
     # attaching
 
@@ -206,7 +205,7 @@ class Engine:
     def _make_training_step(self, module: L.LightningModule, original: Callable[..., Any]) -> Callable[..., Any]:
         def training_step(*args: Any, **kwargs: Any) -> Any:
             recorder = self._active_recorder()
-            args, kwargs = self._receive_batch(args, kwargs)
+            args, kwargs = self._received.receive(args, kwargs)
             recorder.start()
             try:
                 output = original(*args, **kwargs)
@@ -245,21 +244,6 @@ class Engine:
             recorder.active = was_active
 
     # one step
-
-    def _receive_batch(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Note the batch that ``training_step`` gets, and hand it on without the indices that only methods see."""
-        name = None if args else next(iter(kwargs))
-        given = args[0] if name is None else kwargs[name]
-        passed = _Watched(given, self._note) if _is_iterator(given) else self._note(given)
-        return ((passed, *args[1:]), kwargs) if name is None else (args, {**kwargs, name: passed})
-
-    def _note(self, batch: Any) -> Any:
-        self._index = None
-        if isinstance(batch, Indexed):
-            indices, batch = batch.index, batch.sample
-            self._index = torch.as_tensor(indices)
-        self._batch = batch
-        return batch
 
     def _taken_calls(self) -> list[Call]:
         calls = self._active_recorder().take()
@@ -329,13 +313,13 @@ class Engine:
         return Exchange(
             inputs=call.args,
             kwargs=call.kwargs,
-            target=find_target(self._batch, self.settings.target),
+            target=find_target(self._received.sample, self.settings.target),
             student=View(call.output, call.features, logits_of),
             teachers=[self._teach(teacher, call.args, call.kwargs) for teacher in self.teachers],
             task_loss=task_loss,
             progress=progress,
-            batch=self._batch,
-            index=self._index,
+            batch=self._received.sample,
+            index=self._received.index,
             run_student=self._run_student,
             run_teacher=lambda *args, position=0, **kwargs: self._teach(self.teachers[position], args, kwargs),
         )
@@ -411,32 +395,12 @@ class Engine:
 
     def _forget(self) -> None:
         self.recorder = None
-        self._batch = self._index = self._total_steps = None
+        self._received.clear()
+        self._total_steps = None
         self._restored = self._peer_state = None  # a checkpoint is for one fit; the next goes on from what it trained
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Engine:
         return self
-
-
-class _Watched:
-    """A ``dataloader_iter`` that notes the batches drawn from it."""
-
-    def __init__(self, iterator: Any, note: Callable[[Any], Any]) -> None:
-        self._iterator, self._note = iterator, note
-
-    def __iter__(self) -> Iterator[Any]:
-        return self
-
-    def __next__(self) -> Any:
-        batch, *rest = next(self._iterator)
-        return (self._note(batch), *rest)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._iterator, name)
-
-
-def _is_iterator(value: Any) -> bool:
-    return isinstance(value, Iterator)
 
 
 def _unique_names(methods: Sequence[DistillationMethod]) -> list[str]:

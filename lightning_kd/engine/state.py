@@ -13,7 +13,7 @@ from lightning_kd.methods.base import DistillationMethod, Weight
 
 
 class DistillationState(nn.Module):
-    """Holds the methods, the peers and the task weight, so that DDP, precision, device moves and checkpoints reach them."""
+    """Holds the methods, the peers and the task weight, so that DDP, precision and checkpoints reach them."""
 
     def __init__(
         self, methods: Iterable[DistillationMethod], peers: Iterable[nn.Module] = (), task_weight: Weight = 1.0

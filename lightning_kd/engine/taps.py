@@ -135,7 +135,8 @@ class Recorder:
         features, versions, compiled = self._features, self._versions, self.network.compiled
 
         def capture(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            if self._records():
+            # a copy of the network carries the hook along, and may run in the same step
+            if module is layer and self._records():
                 value = tap.read(args, output)
                 features[tap.name] = value
                 if not compiled and not torch.compiler.is_compiling():

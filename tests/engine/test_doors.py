@@ -177,3 +177,24 @@ def test_several_teachers_are_averaged(door: int) -> None:
 def test_two_methods_of_one_kind_have_their_own_names() -> None:
     run, _ = fit(2, make_student(), [KD(), KD(temperature=1)], max_steps=1)
     assert {"kd/KD", "kd/KD-2"} <= set(run.callback_metrics)
+
+
+@pytest.mark.parametrize("door", [1, 2])
+def test_a_copy_made_during_training_stands_on_its_own(door: int) -> None:
+    copies: list[Any] = []
+
+    class Copies(L.Callback):
+        def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *args: Any) -> None:
+            if not copies:
+                copies.append(copy.deepcopy(module))
+
+    student = make_student()
+    fit(door, student, [KD(), FitNet()], callbacks=[Copies()], max_epochs=1)
+    copied = copies[0].student if door == 1 else copies[0]
+    x = torch.ones(2, 3, 8, 8)
+    torch.nn.init.zeros_(copied.model.fc.weight)
+    torch.nn.init.zeros_(copied.model.fc.bias)
+    assert not copied.eval()(x).any()
+    assert student.eval()(x).any()
+    assert copied.model.forward.__self__ is copied.model
+    assert copied.training_step.__self__ is copied

@@ -47,8 +47,8 @@ def activation_boundary_loss(
     losses = []
     for student, teacher in matched_maps(student_features, teacher_features):
         check_same_channels(student, teacher, "AB")
-        distance = margin - torch.where(teacher > 0, student, -student)
-        losses.append(distance.relu().square().flatten(1).sum(1).mean())
+        signs = torch.where(teacher > 0, -1.0, 1.0).to(student)
+        losses.append((margin + signs * student).relu().square().sum() / student.shape[0])
     return total([loss * 2.0 ** (index + 1 - len(losses)) for index, loss in enumerate(losses)])
 
 

@@ -60,7 +60,8 @@ def attention_transfer_loss(
 
 
 def _attention(feature: Tensor, p: float) -> Tensor:
-    return F.normalize(feature.abs().pow(p).mean(1).flatten(1), dim=1)
+    powers = feature.square() if p == 2 else feature.abs().pow(p)
+    return F.normalize(powers.mean(1).flatten(1), dim=1)
 
 
 def _check_mode(mode: str) -> None:

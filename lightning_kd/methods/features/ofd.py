@@ -52,7 +52,7 @@ def ofd_loss(
         check_same_channels(student, teacher, "OFD")
         target = torch.maximum(teacher, margin.detach().to(teacher).view(1, -1, 1, 1))
         counts = (student > target) | (target > 0)
-        losses.append(((student - target).square() * counts).flatten(1).sum(1).mean())
+        losses.append(((student - target) * counts).square().sum() / student.shape[0])
     return total([loss * 2.0 ** (index + 1 - len(losses)) for index, loss in enumerate(losses)])
 
 

@@ -81,6 +81,8 @@ def test_a_teacher_with_layers_before_its_classifier_is_refused(maps, build):
     student, teacher = maps((4, 3, 4, 4)), maps((4, 6, 4, 4))
     with pytest.raises(ValueError, match='use layers="penultimate"'):
         build(SimKD(), student, teacher, nn.Linear(6, 3).double(), torch.full((4, 3), 9.0).double())
+    with pytest.raises(ValueError, match='use layers="penultimate"'):
+        build(SimKD(), student, teacher, nn.Linear(6, 3).double(), torch.full((4, 3), 1e-3).double())
     with pytest.raises(ValueError, match="no linear classifier from 6 features to 3 classes"):
         build(SimKD(), student, teacher, TinyCNN())
 
