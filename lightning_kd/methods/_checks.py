@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 
@@ -42,3 +43,8 @@ def check_same_stages(student_features: list[Tensor], teacher_features: list[Ten
 def at_least_float32(tensor: Tensor) -> Tensor:
     """Raise half precision to float32; leave float32 and float64 as they are."""
     return tensor.float() if tensor.dtype.itemsize < 4 else tensor
+
+
+def full_precision(tensor: Tensor) -> torch.autocast:
+    """Switch autocast off: matrix products lose too much, or overflow, in half precision."""
+    return torch.autocast(tensor.device.type, enabled=False)

@@ -15,7 +15,7 @@ Weight = float | Callable[[Progress], float]
 
 Layers = Mapping[str, str] | Literal["auto", "penultimate"]
 """Which layers to compare: ``{student tap: teacher tap}``, ``"auto"`` (stage outputs) or ``"penultimate"``
-(the classifier's input on both sides). A tap is a layer's dotted name; ``"name:input"`` taps the layer's first input."""
+(the classifier's input on both sides). A tap is a layer's dotted name; ``"name:input"`` taps its first input."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ class DistillationMethod(nn.Module):
         trains_teacher: whether the teacher is a peer that trains along.
         uses_all_teachers: whether ``forward`` itself looks at every teacher. Otherwise, with several teachers, the term
             is the mean of its values for each of them.
+        needs_index: whether the samples' indices are needed; see :class:`~lightning_kd.data.WithIndex`.
         has_setup_pass: whether the method looks at the whole training set once before training; see :meth:`observe`.
         pairs: the resolved ``(student tap, teacher tap)`` pairs; filled in before :meth:`build`.
 
@@ -72,6 +73,7 @@ class DistillationMethod(nn.Module):
     needs_target: ClassVar[bool] = False
     trains_teacher: ClassVar[bool] = False
     uses_all_teachers: ClassVar[bool] = False
+    needs_index: ClassVar[bool] = False
     has_setup_pass: ClassVar[bool] = False
 
     def __init__(self, weight: Weight = 1.0, layers: Layers | None = None) -> None:
@@ -112,7 +114,7 @@ class DistillationMethod(nn.Module):
         """
 
     def observe(self, exchange: Exchange) -> None:
-        """See one batch of the setup pass (``has_setup_pass``); only ``exchange.teachers`` and ``target`` are filled."""
+        """See one batch of the setup pass (``has_setup_pass``); ``exchange.student`` is empty in it."""
 
     def finish_setup(self) -> None:
         """Turn what :meth:`observe` gathered into buffers."""

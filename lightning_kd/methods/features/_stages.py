@@ -14,11 +14,6 @@ Shape = tuple[int, int, int]
 """``(C, H, W)`` of a map."""
 
 
-def full_precision(tensor: Tensor) -> torch.autocast:
-    """Switch autocast off: matrix products of features lose too much, or overflow, in half precision."""
-    return torch.autocast(tensor.device.type, enabled=False)
-
-
 def stage_maps(
     student_features: Sequence[Tensor], teacher_features: Sequence[Tensor]
 ) -> Iterator[tuple[Tensor, Tensor]]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightning_kd.methods._checks import at_least_float32
-from lightning_kd.methods.features._stages import full_precision
+from lightning_kd.methods._checks import at_least_float32, full_precision
 
 
 class ReusedClassifier(nn.Module):

@@ -9,15 +9,9 @@ from torch import Tensor, nn
 
 from lightning_kd.connectors.stack import conv_norm
 from lightning_kd.engine.exchange import BuildContext, Exchange
+from lightning_kd.methods._checks import full_precision
 from lightning_kd.methods.base import Citation, DistillationMethod, Layers, Weight
-from lightning_kd.methods.features._stages import (
-    check_same_channels,
-    connectors_for,
-    full_precision,
-    project,
-    stage_maps,
-    total,
-)
+from lightning_kd.methods.features._stages import check_same_channels, connectors_for, project, stage_maps, total
 
 
 def ickd_loss(student_features: Sequence[Tensor], teacher_features: Sequence[Tensor]) -> Tensor:

@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lightning_kd.engine.exchange import Exchange
+from lightning_kd.methods._checks import full_precision
 from lightning_kd.methods.base import Citation, DistillationMethod, Layers, Weight
-from lightning_kd.methods.features._stages import full_precision, matched_maps, total
+from lightning_kd.methods.features._stages import matched_maps, total
 
 
 def nst_loss(student_features: Sequence[Tensor], teacher_features: Sequence[Tensor]) -> Tensor:

@@ -109,8 +109,8 @@ class OFA(DistillationMethod):
         """Create one branch a stage, as wide as the wider of the two networks' last stages."""
         exchange = context.exchange
         stages = self.student_features(exchange)
-        teacher_width = _width(self.teacher_features(exchange)[-1], self.pairs[-1][1])
-        widths = [_width(stage, student_tap) for stage, (student_tap, _) in zip(stages, self.pairs, strict=True)]
+        teacher_width = stage_width(self.teacher_features(exchange)[-1], self.pairs[-1][1])
+        widths = [stage_width(stage, student_tap) for stage, (student_tap, _) in zip(stages, self.pairs, strict=True)]
         width = max(widths[-1], teacher_width)
         num_classes = exchange.student.logits.shape[-1]
         self.branches = nn.ModuleList(
@@ -128,7 +128,7 @@ class OFA(DistillationMethod):
         return loss
 
 
-def _width(feature: Tensor, tap: str) -> int:
+def stage_width(feature: Tensor, tap: str) -> int:
     """Channels of a stage: the second dimension of a map, the last of tokens and embeddings."""
     if feature.dim() not in (2, 3, 4):
         raise ValueError(

@@ -59,11 +59,6 @@ def unit_rows(rows: Tensor) -> Tensor:
     return rows / safe_lengths(rows)
 
 
-def full_precision(tensor: Tensor) -> torch.autocast:
-    """Switch autocast off: matrix products of similarities lose too much in half precision."""
-    return torch.autocast(tensor.device.type, enabled=False)
-
-
 def raised(student_features: Tensor, teacher_features: Tensor) -> tuple[Tensor, Tensor]:
     """Both sides in at least float32 and in one dtype, the teacher's cut off from the graph."""
     student, teacher = at_least_float32(student_features), at_least_float32(teacher_features.detach())

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from lightning_kd.connectors.maps import like_parameters
 from lightning_kd.engine.exchange import BuildContext, Exchange
-from lightning_kd.methods._checks import at_least_float32
+from lightning_kd.methods._checks import at_least_float32, full_precision
 from lightning_kd.methods.base import Citation, DistillationMethod, Layers, Weight
-from lightning_kd.methods.relations._embeddings import embedding, full_precision
+from lightning_kd.methods.relations._embeddings import embedding
 
 
 def mi_alpha_loss(scores: Tensor, log_baseline: Tensor, alpha: float = 0.5) -> Tensor:
