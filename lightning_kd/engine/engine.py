@@ -91,7 +91,9 @@ class Engine:
         self._patches.on_undo(self._forget)
         for teacher in self.teachers:
             if self.online:
-                teacher.module.requires_grad_(True).train()
+                if not any(parameter.requires_grad for parameter in teacher.module.parameters()):
+                    teacher.module.requires_grad_(True)
+                teacher.module.train()
             else:
                 teacher.freeze(self._patches)
         self.state.register(module, self._patches)

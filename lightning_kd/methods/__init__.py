@@ -1,6 +1,7 @@
 """Distillation methods, one file each: the loss as a pure function, then the class that binds it to an exchange.
 
-Families are sub-packages: ``logits``, ``features``, ``relations``, ``online``, ``language``. A new file is found by
+Families are sub-packages: ``logits``, ``features``, ``relations``, ``online``,
+``self_distillation``, ``language``. A new file is found by
 :func:`discover`; no list is kept by hand.
 """
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from lightning_kd.methods.logits import *
     from lightning_kd.methods.online import *
     from lightning_kd.methods.relations import *
+    from lightning_kd.methods.self_distillation import *
 
 
 @functools.cache
@@ -32,7 +34,7 @@ def discover() -> dict[str, type[DistillationMethod]]:
                 isinstance(value, type)
                 and issubclass(value, DistillationMethod)
                 and value.__module__ == info.name
-                and value is not DistillationMethod
+                and value.forward is not DistillationMethod.forward
                 and not value.__name__.startswith("_")
             ):
                 found[value.__name__] = value

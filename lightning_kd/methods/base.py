@@ -69,12 +69,12 @@ class DistillationMethod(nn.Module):
 
     citation: ClassVar[Citation | None] = None
     aliases: ClassVar[tuple[str, ...]] = ()
-    needs_teacher: ClassVar[bool] = True
-    needs_target: ClassVar[bool] = False
-    trains_teacher: ClassVar[bool] = False
-    uses_all_teachers: ClassVar[bool] = False
-    needs_index: ClassVar[bool] = False
-    has_setup_pass: ClassVar[bool] = False
+    needs_teacher: bool = True
+    needs_target: bool = False
+    trains_teacher: bool = False
+    uses_all_teachers: bool = False
+    needs_index: bool = False
+    has_setup_pass: bool = False
 
     def __init__(self, weight: Weight = 1.0, layers: Layers | None = None) -> None:
         super().__init__()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -114,10 +116,9 @@ class TAID(_TokenMethod):
         if not 0 <= beta < 1 or alpha < 0:
             raise ValueError(f"expected 0 <= beta < 1 and alpha >= 0, got beta={beta} and alpha={alpha}")
         self.t_start, self.t_end, self.alpha, self.beta, self.adaptive = t_start, t_end, alpha, beta, adaptive
-        # float64 keeps the sum of many steps of 2e-4 exact; a precision plugin may cast it, which only rounds.
-        self.register_buffer("t", torch.tensor(t_start, dtype=torch.float64))
-        self.register_buffer("momentum", torch.zeros((), dtype=torch.float64))
-        self.register_buffer("previous_loss", torch.tensor(torch.inf, dtype=torch.float64))
+        self.register_buffer("t", torch.tensor(t_start))
+        self.register_buffer("momentum", torch.zeros(()))
+        self.register_buffer("previous_loss", torch.tensor(torch.inf))
         self.register_buffer("last_step", torch.tensor(-1, dtype=torch.long))
 
     def forward(self, exchange: Exchange) -> Tensor:
@@ -133,6 +134,15 @@ class TAID(_TokenMethod):
             cross_entropy = masked_mean(-(target.exp() * student.detach()).sum(-1), mask)
             self._advance(cross_entropy * share, exchange.progress)
         return loss * share
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        """Follow the module to its device, but not to its dtype: bfloat16 would swallow steps of ``alpha / 2``."""
+        exact = dict(self.named_buffers(recurse=False))
+        apply: Any = super()._apply  # torch leaves it untyped
+        apply(fn, recurse)
+        for name, buffer in exact.items():
+            setattr(self, name, buffer.to(getattr(self, name).device))
+        return self
 
     def _ramp(self, progress: Progress) -> float:
         return self.t_start + (self.t_end - self.t_start) * progress.fraction

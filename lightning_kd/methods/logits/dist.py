@@ -54,7 +54,7 @@ def dist_loss(
 
 
 class DIST(DistillationMethod):
-    """:func:`dist_loss` between student and teacher logits.
+    """:func:`dist_loss` between student and teacher logits; the column term sees each rank's own batch.
 
     Args:
         beta: weight of the inter-class term.

@@ -143,6 +143,8 @@ def _check_temperatures(temperatures: Sequence[float]) -> None:
 class MLKD(DistillationMethod):
     """:func:`mlkd_loss` between student and teacher logits.
 
+    The correlations are those of each rank's own batch.
+
     The paper trains on two views of every image: a weak one, which is the batch's own input, and a strong one
     (RandAugment, Cutout), for which the unmasked instance term is added. Its published rows also have more epochs and
     the cross-entropy of the strong view; add the latter in your ``training_step`` to follow it.

@@ -13,7 +13,7 @@ from lightning_kd.methods.base import DistillationMethod, Weight
 
 
 # The underscore keeps this base class, which is no method itself, out of discovery.
-class _OnlineMethod(DistillationMethod):
+class OnlineMethod(DistillationMethod):
     """A method whose teachers are peers: they train along, in train mode, from the same batches.
 
     ``forward`` returns the student's distillation terms plus everything the peers learn from: their cross-entropy and
@@ -50,9 +50,6 @@ class _OnlineMethod(DistillationMethod):
                 f"peer_weight_decay must not be negative, or None for the student's, got {peer_weight_decay}"
             )
         self.peer_lr, self.peer_weight_decay = peer_lr, peer_weight_decay
-
-
-OnlineMethod = _OnlineMethod
 
 
 def all_logits(exchange: Exchange) -> list[Tensor]:

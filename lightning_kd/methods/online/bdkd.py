@@ -162,7 +162,7 @@ class BDKD(OnlineMethod):
         self.teacher_mode, self.fellow_students = teacher_mode, fellow_students
         online = teacher_mode == "online"
         # what the class declares holds for the default mode; an instance may differ
-        vars(self).update(trains_teacher=online, needs_target=online)
+        self.trains_teacher = self.needs_target = online
 
     def forward(self, exchange: Exchange) -> Tensor:
         """The student's balanced divergence and, online, every peer's whole loss."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -88,7 +88,7 @@ class CRD(DistillationMethod):
     citation = Citation("Contrastive Representation Distillation", "Tian et al.", "ICLR", 2020, "1910.10699")
     aliases = ("CRDLoss",)
     needs_target = True
-    needs_index: ClassVar[bool] = True
+    needs_index = True
 
     log_partitions: Tensor
 
