@@ -20,7 +20,7 @@ quickstart: $(VENV)/.installed
 	$(BIN)/lightning-kd leaderboard build $(RUNS)/results --output $(RUNS)/site/index.html
 
 test: $(VENV)/.installed
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -n auto -m "not slow"
 
 test-slow: $(VENV)/.installed
 	$(PYTEST) -m slow

@@ -49,19 +49,8 @@ class Group:
         lines = [f"  {name:<{width}}  {summary(self.child(name))}" for name in self.names()]
         options = ["", "options:", "  -h, --help  Show this message.", *self._extra_options()]
         more = f"`{self.program} COMMAND --help` explains a command."
-        return "\n".join(
-            [
-                f"usage: {self.program} COMMAND ...",
-                "",
-                summary(self.module),
-                "",
-                "commands:",
-                *lines,
-                *options,
-                "",
-                more,
-            ]
-        )
+        head = [f"usage: {self.program} COMMAND ...", "", summary(self.module), "", "commands:"]
+        return "\n".join([*head, *lines, *options, "", more])
 
     def _extra_options(self) -> list[str]:
         return ["  --version   Print the version."] if self.module is commands else []

@@ -20,7 +20,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the command line without the program's name; by default that of the process.
 
     Returns:
-        0 after success, 2 after a mistake of the user's (explained on standard error), 130 after Ctrl-C.
+        0 after success, 1 if some of the work failed, 2 after a mistake of the user's (explained on standard error),
+        130 after Ctrl-C.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from lightning_kd.methods import family
 from lightning_kd.methods.base import DistillationMethod
+from lightning_kd.testing.rig import Rig, inputs_for
 
 LOGITS_ONLY = "logits only"
 NOTHING = "\N{EN DASH}"
@@ -26,7 +27,6 @@ class MethodRow:
         needs_teacher: whether it needs a teacher.
         has_setup_pass: whether it looks at the training set once before training.
         trains_teacher: whether the teacher trains along.
-        extra_modules: whether it builds modules of its own (connectors, buffers) before training.
         citation: where it was published.
     """
 
@@ -37,7 +37,6 @@ class MethodRow:
     needs_teacher: bool
     has_setup_pass: bool
     trains_teacher: bool
-    extra_modules: bool
     citation: str
 
     @property
@@ -74,15 +73,33 @@ def rich_table(rows: list[MethodRow]) -> Table:
     return table
 
 
-def markdown_table(rows: list[MethodRow]) -> str:
-    """The table for the documentation, in GitHub's Markdown."""
-    header = ["method", "family", "taps", "needs target", "extra modules", "setup pass", "trains teacher", "citation"]
+def has_extra_parameters(cls: type[DistillationMethod]) -> bool:
+    """Whether the method trains parameters beside the student's; found out by building it on tiny networks."""
+    return any(parameter.requires_grad for parameter in Rig(cls, inputs_for(cls)).method.parameters())
+
+
+def markdown_table(methods: Mapping[str, type[DistillationMethod]]) -> str:
+    """The table for the documentation, in GitHub's Markdown.
+
+    Args:
+        methods: name → class, as :func:`lightning_kd.methods.discover` returns them.
+    """
+    header = [
+        "method",
+        "family",
+        "taps",
+        "needs target",
+        "extra parameters",
+        "setup pass",
+        "trains teacher",
+        "citation",
+    ]
     lines = [header, ["---"] * len(header)]
-    for row in rows:
-        flags = (row.needs_target, row.extra_modules, row.has_setup_pass, row.trains_teacher)
-        lines.append(
-            [f"`{row.name}`", row.family, row.taps, *("yes" if flag else "no" for flag in flags), row.citation]
-        )
+    for row in method_rows(methods):
+        extra = has_extra_parameters(methods[row.name])
+        flags = (row.needs_target, extra, row.has_setup_pass, row.trains_teacher)
+        answers = ("yes" if flag else "no" for flag in flags)
+        lines.append([f"`{row.name}`", row.family, row.taps, *answers, row.citation])
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
@@ -96,7 +113,6 @@ def _row(name: str, cls: type[DistillationMethod]) -> MethodRow:
         needs_teacher=cls.needs_teacher,
         has_setup_pass=cls.has_setup_pass,
         trains_teacher=cls.trains_teacher,
-        extra_modules=cls.build is not DistillationMethod.build or any(True for _ in method.parameters()),
         citation=str(cls.citation) if cls.citation else NOTHING,
     )
 

@@ -1,4 +1,4 @@
 """Where commands write and read unless told otherwise, relative to the working directory."""
 
-RESULTS = "results"
+RUNS = "runs"
 PAGE = "site/index.html"

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import pytest
+from torch import Tensor
 
 from lightning_kd.cli.main import main
-from lightning_kd.cli.method_table import LOGITS_ONLY, NOTHING, markdown_table, method_rows
+from lightning_kd.cli.method_table import LOGITS_ONLY, NOTHING, has_extra_parameters, markdown_table, method_rows
+from lightning_kd.engine.exchange import Exchange
 from lightning_kd.methods import discover, family
 from lightning_kd.methods.base import Citation, DistillationMethod
 
 
 class Foreign(DistillationMethod):
+    def forward(self, exchange: Exchange) -> Tensor:
+        return exchange.student.logits.sum()
+
     citation = Citation("Pipes | and more", "Doe", "ICLR", 2020)
     needs_target = True
     trains_teacher = True
@@ -31,8 +36,15 @@ def test_needs_of_known_methods() -> None:
     assert rows["KD"].needs == NOTHING
     assert rows["DKD"].needs == "target"
     assert rows["FitNet"].needs == "features"
-    assert rows["FitNet"].extra_modules
-    assert not rows["KD"].extra_modules
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    # CATKD builds buffers only; CTKD learns one temperature
+    [("KD", False), ("AttentionTransfer", False), ("FitNet", True), ("CATKD", False), ("CTKD", True), ("TAID", False)],
+)
+def test_extra_parameters_are_those_that_are_trained(name: str, expected: bool) -> None:
+    assert has_extra_parameters(discover()[name]) == expected
 
 
 def test_rows_are_sorted_by_family_then_name() -> None:
@@ -44,7 +56,7 @@ def test_every_need_is_named_and_pipes_do_not_break_the_markdown_table() -> None
     (row,) = method_rows({"Foreign": Foreign})
     assert row.needs == "target, setup pass, trains teacher, no teacher"
     assert row.family == "custom"
-    header, rule, line = markdown_table([row]).splitlines()
+    header, rule, line = markdown_table({"Foreign": Foreign}).splitlines()
     assert header.count("|") == rule.count("|") == line.replace(r"\|", "").count("|")
     assert r"Pipes \| and more" in line
 

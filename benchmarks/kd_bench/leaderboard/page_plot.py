@@ -70,7 +70,7 @@ def choose_axis(measured: Sequence[float], intervals: Sequence[float], max_ticks
     low = max(low - span, min([low, *intervals]))
     high = min(high + span, max([high, *intervals]))
     margin = 0.06 * max(high - low, 0.5)
-    low, high = max(0.0, low - margin), min(100.0 + margin, high + margin)
+    low, high = max(0.0, low - margin), min(100.0 + margin / 3, high + margin)
     return Axis(low, high, _round_step((high - low) / max_ticks))
 
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
 from kd_bench.leaderboard.page_detail import Detail, detail
 from kd_bench.leaderboard.page_format import Cell, number, number_cell
-from kd_bench.results import PLAIN, Run, RunSet
-from kd_bench.statistics import PairedTest, gap_closed, mean_interval, paired_test
+from kd_bench.leaderboard.summary import Summary, compare, summarize
+from kd_bench.leaderboard.table import REFERENCE
+from kd_bench.results import RunSet
 
 BASELINE = "baseline"
 CUSTOM = "custom"
-REFERENCE = "KD"
 
 TIE_RULE = (
     "The 95 % t-interval of the difference to the best row, paired by seed, includes zero: these seeds do not tell the "
@@ -68,9 +68,10 @@ def board_rows(run_sets: Sequence[RunSet], board_id: str) -> list[Row]:
     Returns:
         The rows, highest mean accuracy first, then by name.
     """
-    ordered = sorted(run_sets, key=lambda run_set: (-fmean(run_set.accuracies()), run_set.method.name))
-    by_name = {run_set.method.name: run_set for run_set in ordered}
-    return [_row(run_set, ordered[0], by_name.get(PLAIN), by_name.get(REFERENCE), board_id) for run_set in ordered]
+    by_name = {run_set.method.name: run_set for run_set in run_sets}
+    summaries = summarize(run_sets, REFERENCE)
+    best = by_name[summaries[0].name]
+    return [_row(summary, by_name[summary.name], best, board_id) for summary in summaries]
 
 
 def family_of(run_set: RunSet) -> str:
@@ -81,10 +82,8 @@ def family_of(run_set: RunSet) -> str:
     return rest.partition(".")[0] if root == "lightning_kd" else CUSTOM
 
 
-def _row(run_set: RunSet, best: RunSet, plain: RunSet | None, reference: RunSet | None, board_id: str) -> Row:
-    accuracies = run_set.accuracies()
-    accuracy = mean_interval(accuracies)
-    method, family = run_set.method, family_of(run_set)
+def _row(summary: Summary, run_set: RunSet, best: RunSet, board_id: str) -> Row:
+    accuracy, method, family = summary.accuracy, run_set.method, family_of(run_set)
     unfolded = detail(run_set)
     tied = run_set is best or _inseparable(run_set, best)
     return Row(
@@ -94,66 +93,41 @@ def _row(run_set: RunSet, best: RunSet, plain: RunSet | None, reference: RunSet 
         baseline=method.class_path is None,
         mean=accuracy.mean,
         interval=None if accuracy.half_width is None else (accuracy.low, accuracy.high),
-        accuracies=accuracies,
+        accuracies=run_set.accuracies(),
         tied=tied,
         tag="best" if run_set is best else "tied" if tied else "",
-        cells=_cells(run_set, plain),
+        cells=_cells(summary, run_set),
         verification=run_set.verification,
         search=f"{method.name} {family} {unfolded.citation}",
-        comparison=_comparison(run_set, reference),
+        comparison=_comparison(summary),
         detail=unfolded,
     )
 
 
-def _cells(run_set: RunSet, plain: RunSet | None) -> list[Cell]:
-    accuracy = mean_interval(run_set.accuracies())
-    gap = None if plain is None else gap_closed(accuracy.mean, fmean(plain.accuracies()), run_set.teacher.accuracy)
+def _cells(summary: Summary, run_set: RunSet) -> list[Cell]:
     memory = [run.peak_memory_mb for run in run_set.runs if run.peak_memory_mb is not None]
     return [
-        number_cell(accuracy.mean, 2, factor=100, margin=accuracy.half_width),
-        number_cell(gap, 0, factor=100),
-        number_cell(_mean(run_set, lambda run: run.last.ece), 2, factor=100),
-        number_cell(_mean(run_set, lambda run: run.last.nll), 3),
-        number_cell(_mean(run_set, lambda run: run.last.agreement), 2, factor=100),
-        number_cell(_relative_time(run_set, plain), 2),
+        number_cell(summary.accuracy.mean, 2, factor=100, margin=summary.accuracy.half_width),
+        number_cell(summary.gap_closed, 0, factor=100),
+        number_cell(summary.ece, 2, factor=100),
+        number_cell(fmean(run.last.nll for run in run_set.runs), 3),
+        number_cell(summary.agreement, 2, factor=100),
+        number_cell(summary.relative_time, 2),
         number_cell(max(memory) if memory else None, 0),
         number_cell(len(run_set.runs), 0),
     ]
 
 
-def _relative_time(run_set: RunSet, plain: RunSet | None) -> float | None:
-    """Time of a training relative to the plain student's on the same machine; ``None`` where that is unknown."""
-    if plain is None or _machine(run_set) != _machine(plain):
-        return None
-    return _mean(run_set, lambda run: run.seconds) / _mean(plain, lambda run: run.seconds)
-
-
-def _machine(run_set: RunSet) -> tuple[str, ...]:
-    return run_set.environment.cpu, *sorted({run.device for run in run_set.runs})
-
-
-def _mean(run_set: RunSet, score: Callable[[Run], float]) -> float:
-    return fmean(map(score, run_set.runs))
-
-
 def _inseparable(run_set: RunSet, best: RunSet) -> bool:
-    test = _paired(run_set, best)
+    test = compare(run_set, best)
     return test is not None and not test.separated
 
 
-def _comparison(run_set: RunSet, reference: RunSet | None) -> str:
-    if reference is None or run_set is reference:
-        return ""
-    test = _paired(run_set, reference)
+def _comparison(summary: Summary) -> str:
+    test = summary.against_reference
     if test is None:
         return ""
     return (
         f"Against {REFERENCE}, paired over {test.n} seeds: {number(100 * test.difference, 2)} points "
         f"± {number(100 * test.half_width, 2)} (95 % interval), sign-flip p = {test.p_value:.2g}."
     )
-
-
-def _paired(first: RunSet, second: RunSet) -> PairedTest | None:
-    ours, theirs = (dict(zip(each.seeds, each.accuracies(), strict=True)) for each in (first, second))
-    seeds = sorted(ours.keys() & theirs.keys())
-    return paired_test([ours[s] for s in seeds], [theirs[s] for s in seeds]) if len(seeds) > 1 else None

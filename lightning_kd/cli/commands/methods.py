@@ -17,9 +17,8 @@ def main(arguments: Sequence[str]) -> int:
     from lightning_kd.cli.output import console
     from lightning_kd.methods import discover
 
-    rows = method_rows(discover())
     if options.markdown:
-        print(markdown_table(rows))
+        print(markdown_table(discover()))
     else:
-        console().print(rich_table(rows))
+        console().print(rich_table(method_rows(discover())))
     return 0

@@ -55,6 +55,8 @@ function openTarget() {
 }
 
 // Reliability: fifteen bins of confidence; bar = accuracy in the bin, strip below = share of the samples.
+const RARE = 0.005;
+
 function svgElement(name, attributes, text) {
   const element = document.createElementNS("http://www.w3.org/2000/svg", name);
   for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
@@ -82,7 +84,7 @@ function drawReliability(svg, entry) {
       `mean confidence ${(bin.confidence * 100).toFixed(1)} %, accuracy ${(bin.accuracy * 100).toFixed(1)} %, ` +
       `${(bin.share * 100).toFixed(1)} % of the samples`;
     const bar = svgElement("rect",
-      { class: "bar", x: x(bin.low), y: y(bin.accuracy), width, height: bin.accuracy * size });
+      { class: bin.share < RARE ? "bar rare" : "bar", x: x(bin.low), y: y(bin.accuracy), width, height: bin.accuracy * size });
     bar.append(svgElement("title", {}, title));
     const height = (bin.share / most) * shareHeight;
     const share = svgElement("rect",

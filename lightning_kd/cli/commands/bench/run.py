@@ -5,6 +5,7 @@ Finished runs are kept: started again, an interrupted benchmark goes on where it
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,18 +14,18 @@ from jsonargparse.typing import PositiveInt
 from lightning_kd.cli.bench_extra import bench_extra
 from lightning_kd.cli.lists import parse_names, parse_seeds
 from lightning_kd.cli.parser import command_parser
-from lightning_kd.cli.places import RESULTS
+from lightning_kd.cli.places import RUNS
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the benchmark and print its table."""
     parser = command_parser(__name__)
     parser.add_argument("protocol", metavar="PROTOCOL", help="Protocol to run; see `lightning-kd bench list`.")
-    parser.add_argument("--seeds", metavar="SEEDS", help="Such as 0-4 or 0,1,7; by default the protocol's.")
+    parser.add_argument("--seeds", metavar="SEEDS", help="Such as 0-4 or 0,1,7; by default all of the protocol's.")
     parser.add_argument("--methods", metavar="NAMES", help="Rows to run, such as plain,KD; by default all.")
     parser.add_argument("--pairs", metavar="NAMES", help="Pairs to run, separated by commas; by default all.")
-    parser.add_argument("--workers", type=PositiveInt, metavar="N", help="Processes; by default one a free core.")
-    parser.add_argument("--output", metavar="DIR", default=RESULTS, help="Where results are written.")
+    parser.add_argument("--workers", type=PositiveInt, metavar="N", help="Processes; by default two.")
+    parser.add_argument("--output", metavar="DIR", default=RUNS, help="Directory for results, logs and teachers.")
     parser.add_argument("--quick", action="store_true", help="A fifth of the epochs, two seeds: to try things out.")
     options = parser.parse_args(list(arguments))
     seeds = None if options.seeds is None else parse_seeds(options.seeds)
@@ -47,7 +48,9 @@ def main(arguments: Sequence[str]) -> int:
             workers=options.workers,
             quick=options.quick,
         )
-        out = console()
-        out.print(leaderboard_table(load_run_sets(report.results)))
-        out.print(f"Results: {report.results}", soft_wrap=True, highlight=False)
-    return 0
+        if report.run_sets:
+            console().print(leaderboard_table(load_run_sets(report.results)))
+            print(f"Results: {report.results}")
+    for failure in report.failures:
+        print(f"failed: {failure.item}: {failure.message} (log: {failure.log})", file=sys.stderr)
+    return report.exit_code

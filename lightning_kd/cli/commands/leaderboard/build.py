@@ -8,14 +8,18 @@ from datetime import date
 from lightning_kd.cli.bench_extra import bench_extra
 from lightning_kd.cli.errors import CommandError
 from lightning_kd.cli.parser import command_parser
-from lightning_kd.cli.places import PAGE, RESULTS
+from lightning_kd.cli.places import PAGE, RUNS
 
 
 def main(arguments: Sequence[str]) -> int:
     """Build the page and print its path."""
     parser = command_parser(__name__)
     parser.add_argument(
-        "results", nargs="?", metavar="RESULTS_DIR", default=RESULTS, help="Directory that `bench run` wrote."
+        "results",
+        nargs="?",
+        metavar="RESULTS_DIR",
+        default=RUNS,
+        help="Output of `bench run`, or a folder below.",
     )
     parser.add_argument("--output", metavar="FILE", default=PAGE, help="HTML file to write.")
     parser.add_argument("--date", metavar="YYYY-MM-DD", help="Date to print on the page; by default none.")

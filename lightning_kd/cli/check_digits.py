@@ -1,0 +1,110 @@
+"""A short training of an author's method on the embedded digits, through the benchmark suite."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lightning_kd.cli.bench_extra import bench_extra
+from lightning_kd.cli.check_load import Candidate, author_line
+from lightning_kd.cli.errors import CommandError
+
+PROTOCOL = "digits-v1"
+SECONDS = 60.0
+"""Longest training of the method; then it is stopped and called too slow."""
+
+_PLAIN = "plain"
+_MINE = "mine"
+
+
+@dataclass(frozen=True)
+class Score:
+    """What one network scores on the digits' test split; agreement is that with the teacher."""
+
+    accuracy: float
+    nll: float | None = None
+    ece: float | None = None
+    agreement: float | None = None
+
+
+@dataclass(frozen=True)
+class DigitsOutcome:
+    """Outcome of :func:`train_on_digits`.
+
+    Attributes:
+        scores: by network: teacher, plain student, student with the method; empty if there was no training.
+        problem: what went wrong; ``""`` for nothing.
+        failed: whether the problem is one of the method.
+        where: the author's line that raised, or ``""``.
+        seconds: duration of the training with the method.
+    """
+
+    scores: Mapping[str, Score]
+    problem: str = ""
+    failed: bool = False
+    where: str = ""
+    seconds: float = 0.0
+
+    @property
+    def hurts(self) -> bool:
+        """Whether the plain student is better."""
+        accuracy = {name: score.accuracy for name, score in self.scores.items()}
+        return len(accuracy) == 3 and accuracy["with the method"] < accuracy["plain student"]
+
+
+class _TooSlowError(Exception):
+    pass
+
+
+def train_on_digits(candidate: Candidate, seconds: float = SECONDS) -> DigitsOutcome:
+    """Train a teacher, a plain student and a student with the method, each for a few epochs.
+
+    Args:
+        candidate: the method; its class must be importable under its module's name in this process.
+        seconds: longest training of the method.
+
+    Returns:
+        The scores, or what went wrong.
+    """
+    try:
+        with bench_extra(), tempfile.TemporaryDirectory() as folder:
+            return _train(candidate, Path(folder), seconds)
+    except CommandError as error:
+        return DigitsOutcome({}, str(error))
+
+
+def _train(candidate: Candidate, folder: Path, seconds: float) -> DigitsOutcome:
+    from kd_bench.items import Item
+    from kd_bench.protocol import MethodRow, load_protocol
+    from kd_bench.worker import run_item
+
+    path = f"{candidate.cls.__module__}.{candidate.cls.__qualname__}"
+    rows = {_PLAIN: MethodRow(), _MINE: MethodRow.model_validate({"class": path, "parameters": candidate.arguments})}
+    protocol = load_protocol(PROTOCOL).quick().model_copy(update={"methods": rows})
+    pair = next(iter(protocol.pairs))
+    # the teacher, which both need, is trained with the plain student and so not counted against the method
+    plain = run_item(Item(protocol, pair, _PLAIN, 0, folder))
+    last = plain.run.last
+    scores = {
+        "teacher": Score(plain.teacher.accuracy),
+        "plain student": Score(last.accuracy, last.nll, last.ece, last.agreement),
+    }
+    start = time.perf_counter()
+
+    def on_epoch(done: int, planned: int) -> None:
+        if time.perf_counter() - start > seconds and done < planned:
+            raise _TooSlowError(f"{done} of {planned} epochs took {time.perf_counter() - start:.0f} s")
+
+    try:
+        last = run_item(Item(protocol, pair, _MINE, 0, folder), on_epoch).run.last
+    except _TooSlowError as error:
+        return DigitsOutcome(scores, f"too slow: {error}, the plain student needs {plain.run.seconds:.0f} s", True)
+    except Exception as error:
+        # whatever it is, it comes from training with this method: the plain student went through
+        problem = f"the training fails with {type(error).__name__}: {error}"
+        return DigitsOutcome(scores, problem, True, author_line(error, candidate.file))
+    scores["with the method"] = Score(last.accuracy, last.nll, last.ece, last.agreement)
+    return DigitsOutcome(scores, seconds=time.perf_counter() - start)

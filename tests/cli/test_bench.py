@@ -1,0 +1,144 @@
+"""`lightning-kd bench list` and `lightning-kd bench run`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import kd_bench.runner
+import pytest
+from kd_bench.items import Item
+from kd_bench.launchers.events import Failure
+from kd_bench.protocol import list_protocols, load_protocol
+from kd_bench.results import RunSet
+from kd_bench.runner import RunReport
+from synthetic_results import write_results
+
+from lightning_kd.cli.main import main
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+class FakeRunner:
+    """Stands in for the benchmark: keeps what it was asked for, reports made-up results."""
+
+    def __init__(self, run_sets: list[RunSet], failures: tuple[Failure, ...] = ()) -> None:
+        self.run_sets, self.failures = run_sets, failures
+        self.asked: dict[str, Any] = {}
+
+    def __call__(self, protocol_id: str, **options: Any) -> RunReport:
+        self.asked = {"protocol_id": protocol_id, **options}
+        protocol = load_protocol(protocol_id)
+        return RunReport(protocol, Path("runs/results"), tuple(self.run_sets), 1, 0, self.failures, 1.0)
+
+
+@pytest.fixture
+def runner(monkeypatch: pytest.MonkeyPatch) -> FakeRunner:
+    fake = FakeRunner(write_results(Path("runs/results"), seeds=(0, 1)))
+    monkeypatch.setattr(kd_bench.runner, "run_benchmark", fake)
+    return fake
+
+
+def test_list_shows_every_protocol(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main(["bench", "list"]) == 0
+    output = capsys.readouterr().out
+    assert "digits-v1" in output
+    for protocol in list_protocols():
+        assert protocol.id in output
+        assert protocol.hash[:12] in output
+
+
+def test_run_passes_its_options_on_and_prints_table_and_place(
+    runner: FakeRunner, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--seeds", "0-2,4", "--methods", "plain,KD", "--pairs", "resnet14-cnn4", "--workers", "1"]
+    assert main(["bench", "run", "digits-v1", *options, "--output", "there", "--quick"]) == 0
+    assert runner.asked == {
+        "protocol_id": "digits-v1",
+        "output": Path("there"),
+        "methods": ["plain", "KD"],
+        "pairs": ["resnet14-cnn4"],
+        "seeds": [0, 1, 2, 4],
+        "workers": 1,
+        "quick": True,
+    }
+    output = capsys.readouterr().out
+    assert all(run_set.method.name in output for run_set in runner.run_sets)
+    assert output.endswith("Results: runs/results\n")
+
+
+def test_run_leaves_what_is_not_given_to_the_protocol(runner: FakeRunner) -> None:
+    assert main(["bench", "run", "digits-v1"]) == 0
+    assert runner.asked == {
+        "protocol_id": "digits-v1",
+        "output": Path("runs"),
+        "methods": None,
+        "pairs": None,
+        "seeds": None,
+        "workers": None,
+        "quick": False,
+    }
+
+
+def test_failed_runs_are_listed_with_exit_code_1(runner: FakeRunner, capsys: pytest.CaptureFixture[str]) -> None:
+    item = Item(load_protocol("digits-v1"), "resnet14-cnn4", "KD", 3, Path("runs"))
+    runner.failures = (Failure(item, "ValueError: no", Path("runs/logs/kd.log")),)
+    assert main(["bench", "run", "digits-v1"]) == 1
+    captured = capsys.readouterr()
+    assert "Results: " in captured.out
+    assert captured.err == f"failed: {item}: ValueError: no (log: runs/logs/kd.log)\n"
+    runner.run_sets = []
+    assert main(["bench", "run", "digits-v1"]) == 1
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["digit-v1"], ["protocol 'digit-v1'", "'digits-v1'"]),
+        (["digits-v1", "--methods", "plain,DKKD"], ["'DKKD'", "DKD"]),
+        (["digits-v1", "--pairs", "resnet14"], ["'resnet14'", "resnet14-cnn4"]),
+        (["digits-v1", "--seeds", "0,77"], ["'77'", "0, 1, 2, 3, 4"]),
+        (["digits-v1", "--seeds", "x"], ["'x'", "--seeds 0-4"]),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_an_unknown_name_is_explained_and_nothing_is_written(
+    arguments: list[str], expected: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", "run", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: ")
+    assert all(part in captured.err for part in expected)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_output_that_is_a_file_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a directory")
+    assert main(["bench", "run", "digits-v1", "--output", "file"]) == 2
+    assert "file" in capsys.readouterr().err
+    assert (tmp_path / "file").read_text() == "not a directory"
+
+
+@pytest.mark.slow
+def test_quick_run_to_table_and_page(tmp_path: Path) -> None:
+    def lightning_kd(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "lightning_kd.cli.main", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+
+    select = ["--quick", "--methods", "plain,KD", "--seeds", "0"]
+    first = lightning_kd("bench", "run", "digits-v1", *select)
+    assert first.returncode == 0, first.stderr
+    assert "plain" in first.stdout
+    again = lightning_kd("bench", "run", "digits-v1", *select)
+    assert again.stdout == first.stdout
+    page = lightning_kd("leaderboard", "build", "runs", "--output", "page.html")
+    assert page.returncode == 0, page.stderr
+    assert 'id="digits-v1-quick/' in (tmp_path / "page.html").read_text(encoding="utf-8")

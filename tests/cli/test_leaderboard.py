@@ -1,0 +1,54 @@
+"""`lightning-kd leaderboard build`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from kd_bench.leaderboard.page import build_page
+from kd_bench.results import load_run_sets, run_set_path
+from synthetic_results import write_results
+
+from lightning_kd.cli.main import main
+
+
+@pytest.fixture
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    results = tmp_path / "runs" / "results"
+    write_results(results, seeds=(0, 1))
+    return results
+
+
+def test_without_arguments_runs_become_site_index(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["leaderboard", "build"]) == 0
+    assert capsys.readouterr().out == "Page: site/index.html\n"
+    expected = build_page(load_run_sets(results), results.parent / "expected.html", results=results)
+    assert Path("site/index.html").read_bytes() == expected.read_bytes()
+
+
+def test_directory_output_and_date(results: Path) -> None:
+    moved = results.rename(results.parent / "elsewhere")
+    assert main(["leaderboard", "build", str(moved), "--output", "page.html", "--date", "2026-03-04"]) == 0
+    assert "Generated 2026-03-04." in Path("page.html").read_text(encoding="utf-8")
+
+
+def test_a_missing_directory_is_named(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["leaderboard", "build", "resluts"]) == 2
+    assert "resluts" in capsys.readouterr().err
+    assert not Path("site").exists()
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"schema_version": 1}', "[]"])
+def test_a_corrupt_result_is_named_and_nothing_is_written(
+    content: str, results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = run_set_path(results, "digits-v1", "KD", "mini_cnn4", "mini_resnet14")
+    path.write_text(content)
+    assert main(["leaderboard", "build"]) == 2
+    errors = capsys.readouterr().err
+    assert errors.startswith("error: ")
+    assert "KD" in errors
+    assert "run_set.json" in errors
+    assert "Traceback" not in errors
+    assert not Path("site").exists()
