@@ -293,7 +293,7 @@ class Engine:
         losses: Tensor | None = None
         for name, method in zip(self.names, self.methods, strict=True):
             if method.has_per_sample:
-                each = method.per_sample(exchange)
+                each = sample_losses(method, exchange)
                 _accumulate(logged, name, each.mean())
                 weighted = method.weight_at(exchange.progress) * each
                 losses = weighted if losses is None else losses + weighted
@@ -403,6 +403,14 @@ class Engine:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Engine:
         return self
+
+
+def sample_losses(method: DistillationMethod, exchange: Exchange) -> Tensor:
+    """The unweighted losses of the samples, ``(B,)``: their means over the teachers, as in the method's own term."""
+    if method.uses_all_teachers or len(exchange.teachers) < 2:
+        return method.per_sample(exchange)
+    losses = [method.per_sample(dataclasses.replace(exchange, teachers=[view])) for view in exchange.teachers]
+    return torch.stack(losses).mean(0)
 
 
 def _unique_names(methods: Sequence[DistillationMethod]) -> list[str]:

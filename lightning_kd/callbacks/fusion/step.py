@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lightning_kd.engine.engine import Engine
+from lightning_kd.engine.engine import Engine, sample_losses
 from lightning_kd.engine.exchange import Exchange
 from lightning_kd.methods._checks import at_least_float32, check_labels, check_same_logits
 from lightning_kd.methods.base import DistillationMethod
@@ -110,7 +110,7 @@ def task_losses(logits: Tensor, labels: Tensor) -> Tensor:
 
 def distillation_losses(methods: Sequence[DistillationMethod], exchange: Exchange) -> Tensor:
     """The weighted distillation loss of every sample, ``(B,)``, as the engine hands it to a fusion ratio."""
-    terms = [m.weight_at(exchange.progress) * m.per_sample(exchange) for m in methods if m.has_per_sample]
+    terms = [m.weight_at(exchange.progress) * sample_losses(m, exchange) for m in methods if m.has_per_sample]
     return torch.stack(terms).sum(0)
 
 

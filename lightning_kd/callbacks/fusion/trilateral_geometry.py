@@ -66,10 +66,11 @@ class TrilateralGeometry(FusionStrategy):
         every: learn once every so many training steps; more is cheaper.
         warmup_epochs: epochs before the ratio network learns.
         lr: learning rate of the ratio network's Adam.
-        weight_decay: its weight decay, added to the gradient as Adam does. The defaults of both are those of the
-            authors' released code, where the ratio network receives no gradient, so that they were never tried out; the
-            gradients are small (they carry the student's learning rate), and a weight decay that is large beside them
-            draws every ratio towards 0.5.
+        weight_decay: its weight decay. The defaults of both are the numbers of the authors' released code, where the
+            ratio network receives no gradient at all.
+        decoupled: let the weight decay act on the weights (AdamW). ``False`` adds it to the gradients, as the released
+            code does: they are small (they carry the student's learning rate), the decay drowns them, and every ratio
+            ends at 0.5.
         seed: seed of the ratio network, the split and the order of held-out batches.
         inputs: from a batch to what the student's network is called with, where ``training_step`` does more than to
             pass the batch's first tensor on.
@@ -93,6 +94,7 @@ class TrilateralGeometry(FusionStrategy):
         warmup_epochs: int = 1,
         lr: float = 0.1,
         weight_decay: float = 0.05,
+        decoupled: bool = True,
         seed: int = 0,
         inputs: InputsOf | None = None,
     ) -> None:
@@ -105,12 +107,12 @@ class TrilateralGeometry(FusionStrategy):
             raise ValueError(f"fraction is the share of held-out samples and must be between 0 and 1, got {fraction}")
         self.features: GeometryFeatures = features
         self.compact, self.unroll, self.every, self.warmup_epochs = compact, unroll, every, warmup_epochs
-        self.lr, self.weight_decay, self.seed = lr, weight_decay, seed
+        self.lr, self.weight_decay, self.decoupled, self.seed = lr, weight_decay, decoupled, seed
         self.network: nn.Sequential | None = None
         self.class_means: Tensor | None = None
         self._validation, self._inputs = validation, inputs
         self._split = TrainingSplit(fraction, seed) if validation is None else None
-        self._optimizer: torch.optim.Adam | None = None
+        self._optimizer: torch.optim.Optimizer | None = None
         self._fit: FusionFit | None = None
         self._read: BatchReader | None = None
         self._held_out: HeldOutBatches | None = None
@@ -224,9 +226,10 @@ class TrilateralGeometry(FusionStrategy):
         with seeded(self.seed):
             network = ratio_network(geometry_width(self.features, len(class_means), compact=self.compact))
         self.network = network.to(like.device, dtype)
-        self._optimizer = torch.optim.Adam(self.network.parameters(), lr=self.lr, weight_decay=self.weight_decay)
+        make = torch.optim.AdamW if self.decoupled else torch.optim.Adam
+        self._optimizer = make(self.network.parameters(), lr=self.lr, weight_decay=self.weight_decay)
 
-    def _created(self) -> tuple[nn.Sequential, torch.optim.Adam]:
+    def _created(self) -> tuple[nn.Sequential, torch.optim.Optimizer]:
         assert self.network is not None
         assert self._optimizer is not None
         return self.network, self._optimizer

@@ -36,7 +36,7 @@ def test_values(features: GeometryFeatures, expected: list[float]) -> None:
 
 @pytest.mark.parametrize(
     ("features", "parts"),
-    zip(get_args(GeometryFeatures), (9, 4, 3, 2, 6, 5, 9), strict=True),
+    list(zip(get_args(GeometryFeatures), (9, 4, 3, 2, 6, 5, 9), strict=True)),
 )
 def test_widths(features: GeometryFeatures, parts: int) -> None:
     points = [torch.rand(4, 7).softmax(-1) for _ in range(4)]

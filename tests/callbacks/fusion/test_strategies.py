@@ -156,7 +156,7 @@ def test_shapes_are_checked() -> None:
 
 
 def test_arguments_are_checked() -> None:
-    with pytest.raises(ValueError, match="between 0 and 1, got 1.5"):
+    with pytest.raises(ValueError, match=r"between 0 and 1, got 1\.5"):
         FusionRatio(1.5)
     with pytest.raises(TypeError, match="a class; instantiate it"):
         FusionRatio(LinearAnneal)  # type: ignore[arg-type]
