@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import lightning as L
@@ -10,7 +11,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from torch import nn
 from typing_extensions import override
 
-from lightning_kd import Classification, Distillation, DistillationModule
+from lightning_kd import Classification, Distillation, DistillationModule, Teacher
 from lightning_kd.cli.errors import CommandError
 from lightning_kd.cli.fit_weights import load_weights
 from lightning_kd.methods import discover
@@ -103,7 +104,7 @@ class FitCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         # renamed in jsonargparse 4.49; Lightning still calls the old name, which warns
         instantiate = getattr(self.parser, "instantiate", None) or self.parser.instantiate_classes
-        self.config_init = _build(instantiate, self.config)
+        self.config_init = _build(lambda: instantiate(self.config))
         self.datamodule = self.config_init.data
         _load_teachers(self.config_init.teacher, self.config_init.teacher_checkpoint)
         settings = {name: self.config_init[name] for name in _DISTILLATION}
@@ -116,7 +117,7 @@ class FitCLI(LightningCLI):
         else:
             self.model = DistillationModule(student, **settings, task=task)
         self._add_configure_optimizers_method_to_model(None)
-        self.trainer = self.instantiate_trainer()
+        self.trainer = _build(self.instantiate_trainer)
 
     @override
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
@@ -125,9 +126,9 @@ class FitCLI(LightningCLI):
         return super().instantiate_trainer(callbacks=callbacks, **kwargs)
 
 
-def _build(instantiate: Any, config: Any) -> Any:
+def _build(make: Callable[[], Any]) -> Any:
     try:
-        return instantiate(config)
+        return make()
     except CommandError:
         raise
     except Exception as error:
@@ -158,7 +159,7 @@ def _load_teachers(teacher: Any, checkpoints: str | list[str | None] | None) -> 
         )
     for network, path in zip(teachers, paths, strict=True):
         if path is not None:
-            load_weights(getattr(network, "module", network), path)
+            load_weights(network.module if isinstance(network, Teacher) else network, path)
 
 
 def _advice(message: str) -> str:

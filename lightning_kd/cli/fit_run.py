@@ -24,6 +24,8 @@ def run_fit(arguments: Sequence[str]) -> None:
     Raises:
         CommandError: for a mistake in the configuration, found while parsing, building or preparing the training.
     """
+    # Lightning's own use of names that jsonargparse is retiring
+    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
     with _importable_here(), _explained():
         cli = FitCLI(list(arguments))
         cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.config_init.ckpt_path)

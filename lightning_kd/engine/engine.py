@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import lightning as L
-import torch
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor, nn
 
@@ -18,6 +16,7 @@ from lightning_kd.engine.batch import ReceivedBatch
 from lightning_kd.engine.build import build_methods
 from lightning_kd.engine.exchange import Exchange, Progress, View
 from lightning_kd.engine.network import Network, find_network
+from lightning_kd.engine.objective import Fusion, Objective
 from lightning_kd.engine.optimizers import add_parameters, add_peer_group, drop_parameters
 from lightning_kd.engine.peers import PeerOptimizers, brings_optimizer
 from lightning_kd.engine.refuse import refuse_averaging_before, refuse_eval_mode
@@ -28,15 +27,7 @@ from lightning_kd.engine.state import DistillationState
 from lightning_kd.engine.taps import Call, Recorder, Tap, check_taps
 from lightning_kd.engine.target import find_target
 from lightning_kd.engine.teacher import Teacher
-from lightning_kd.methods.base import DistillationMethod, Weight
-
-
-class Fusion(Protocol):
-    """Combines the task and the distillation loss sample by sample, in place of fixed weights."""
-
-    def fuse(self, exchange: Exchange, distillation: Tensor) -> Tensor:
-        """Return the scalar loss, given the per-sample distillation losses ``(B,)``."""
-        ...
+from lightning_kd.methods.base import DistillationMethod
 
 
 class Engine:
@@ -56,11 +47,10 @@ class Engine:
         self.teachers = list(teachers)
         self.methods = list(methods)
         self.settings = settings
-        self.names = _unique_names(self.methods)
+        self.objective = Objective(self.methods, settings.task_weight)
         self.online = [method for method in self.methods if method.trains_teacher]
         self.peers = [teacher.module for teacher in self.teachers] if self.online else []
         self.state = DistillationState(self.methods, self.peers, settings.task_weight)
-        self.fusion: Fusion | None = None
         self._peer_optimizers = PeerOptimizers([])
         self._peer_state: dict[str, Any] | None = None
         self.recorder: Recorder | None = None
@@ -72,6 +62,20 @@ class Engine:
         self._received = ReceivedBatch()
 
     # attaching
+
+    @property
+    def names(self) -> list[str]:
+        """The methods' names in logs."""
+        return self.objective.names
+
+    @property
+    def fusion(self) -> Fusion | None:
+        """What combines task and distillation sample by sample, if anything does."""
+        return self.objective.fusion
+
+    @fusion.setter
+    def fusion(self, fusion: Fusion | None) -> None:
+        self.objective.fusion = fusion
 
     def attach(self, trainer: L.Trainer, module: L.LightningModule, student: nn.Module) -> None:
         """Patch ``module`` for a fit.
@@ -270,45 +274,11 @@ class Engine:
 
     def _add_terms(self, module: L.LightningModule, task_loss: Tensor, calls: list[Call]) -> Tensor:
         progress = self._progress(module.trainer)
-        logged: dict[str, Tensor] = {"task": task_loss.detach()}
-        total = None if self.fusion else _resolve_weight(self.settings.task_weight, progress) * task_loss
-        for call in calls:
-            exchange = self._exchange(call, task_loss, progress)
-            if self.fusion is not None:
-                fused = self._fuse(self.fusion, exchange, logged)
-                total = fused if total is None else total + fused
-            for name, method in zip(self.names, self.methods, strict=True):
-                if self.fusion is None or not method.has_per_sample:
-                    term = self._evaluate(method, exchange)
-                    weighted = method.weight_at(progress) * term
-                    total = weighted if total is None else total + weighted
-                    _accumulate(logged, name, term)
+        exchanges = (self._exchange(call, task_loss, progress) for call in calls)
+        total, terms = self.objective.total(task_loss, exchanges, progress)
         if not module.trainer.barebones:
-            module.log_dict({f"kd/{name}": value for name, value in logged.items()}, batch_size=_batch_size(calls[0]))
-        assert total is not None
+            module.log_dict({f"kd/{name}": value for name, value in terms.items()}, batch_size=_batch_size(calls[0]))
         return total
-
-    def _fuse(self, fusion: Fusion, exchange: Exchange, logged: dict[str, Tensor]) -> Tensor:
-        """Let the fusion ratio combine task and distillation sample by sample, in place of the fixed weights."""
-        losses: Tensor | None = None
-        for name, method in zip(self.names, self.methods, strict=True):
-            if method.has_per_sample:
-                each = sample_losses(method, exchange)
-                _accumulate(logged, name, each.mean())
-                weighted = method.weight_at(exchange.progress) * each
-                losses = weighted if losses is None else losses + weighted
-        if losses is None:
-            raise ValueError(
-                "a fusion ratio needs a method with per-sample losses, such as KD, but none of "
-                f"{', '.join(self.names)} has them"
-            )
-        return fusion.fuse(exchange, losses)
-
-    def _evaluate(self, method: DistillationMethod, exchange: Exchange) -> Tensor:
-        if method.uses_all_teachers or len(exchange.teachers) < 2:
-            return _scalar(method(exchange), method)
-        terms = [_scalar(method(dataclasses.replace(exchange, teachers=[view])), method) for view in exchange.teachers]
-        return torch.stack(terms).mean()
 
     def _exchange(self, call: Call, task_loss: Tensor, progress: Progress) -> Exchange:
         logits_of = self.settings.logits
@@ -405,40 +375,7 @@ class Engine:
         return self
 
 
-def sample_losses(method: DistillationMethod, exchange: Exchange) -> Tensor:
-    """The unweighted losses of the samples, ``(B,)``: their means over the teachers, as in the method's own term."""
-    if method.uses_all_teachers or len(exchange.teachers) < 2:
-        return method.per_sample(exchange)
-    losses = [method.per_sample(dataclasses.replace(exchange, teachers=[view])) for view in exchange.teachers]
-    return torch.stack(losses).mean(0)
-
-
-def _unique_names(methods: Sequence[DistillationMethod]) -> list[str]:
-    names: list[str] = []
-    for method in methods:
-        count = sum(other.split("-")[0] == method.name for other in names)
-        names.append(method.name if count == 0 else f"{method.name}-{count + 1}")
-    return names
-
-
 def _batch_size(call: Call) -> int:
     """Size of the network's batch: named, so that Lightning need not search the whole batch for it every step."""
     shapes = (value.shape for value in (*call.args, *call.kwargs.values()) if isinstance(value, Tensor) and value.dim())
     return next((int(shape[0]) for shape in shapes), 1)
-
-
-def _accumulate(logged: dict[str, Tensor], name: str, term: Tensor) -> None:
-    logged[name] = logged[name] + term.detach() if name in logged else term.detach()
-
-
-def _resolve_weight(weight: Weight, progress: Progress) -> float:
-    return weight(progress) if callable(weight) else weight
-
-
-def _scalar(term: Any, method: DistillationMethod) -> Tensor:
-    if not isinstance(term, Tensor) or term.dim() != 0:
-        given = f"shape {tuple(term.shape)}" if isinstance(term, Tensor) else type(term).__name__
-        raise TypeError(
-            f"{type(method).__name__}.forward must return a scalar tensor, got {given}; reduce over the batch"
-        )
-    return term

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from lightning_kd.testing import checks
+from lightning_kd.testing import checks, training
 from lightning_kd.testing.checks import ContractError
 from lightning_kd.testing.rig import Inputs, MethodFactory, inputs_for
 
@@ -26,7 +26,13 @@ CHECKS: dict[str, Check] = {
     "learns": checks.check_learns,
     "refusals": checks.check_refusals,
 }
-"""Every check by name, in the order in which they are worth reading."""
+"""Every check that calls the method itself, by name, in the order in which they are worth reading."""
+
+TRAINER_CHECKS: dict[str, Check] = {
+    "resume": training.check_resume,
+    "two ranks": training.check_two_ranks,
+}
+"""The checks that train with a Trainer; they take seconds each."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,7 @@ class CheckResult:
     """The outcome of one check.
 
     Attributes:
-        name: key in :data:`CHECKS`.
+        name: key in :data:`CHECKS` or :data:`TRAINER_CHECKS`.
         question: what the check establishes, one sentence.
         passed: whether the method passed.
         problem: the diagnosis of a failure, ``""`` for a pass.
@@ -48,22 +54,25 @@ class CheckResult:
     seconds: float
 
 
-def run_contract(factory: MethodFactory, inputs: Inputs | None = None) -> Iterator[CheckResult]:
+def run_contract(
+    factory: MethodFactory, inputs: Inputs | None = None, *, trainer: bool = False
+) -> Iterator[CheckResult]:
     """Run every check on a method, one after another.
 
     Args:
         factory: makes a fresh, unbuilt method, for example the class itself.
         inputs: which tiny networks to use; by default tokens for the language family, else images.
+        trainer: also run the checks that train with a Trainer.
 
     Yields:
         One result a check. A method that raises something unexpected fails the check; the exception is the diagnosis.
 
     >>> from lightning_kd.methods.logits.kd import KD
-    >>> [result.passed for result in run_contract(KD) if result.name == "scalar"]
-    [True]
+    >>> next(run_contract(KD)).passed
+    True
     """
     kind = inputs or inputs_for(factory())
-    for name, check in CHECKS.items():
+    for name, check in (CHECKS | TRAINER_CHECKS if trainer else CHECKS).items():
         started = time.perf_counter()
         problem = _problem(check, factory, kind)
         question = (check.__doc__ or name).splitlines()[0]

@@ -59,10 +59,9 @@ class Rig:
         if self.method.trains_teacher and not same:
             self.teacher.train()
         self._build()
-        self._recorders = [
-            _recorder(self.student, [tap for tap, _ in self.method.pairs]),
-            _recorder(self.teacher, [tap for _, tap in self.method.pairs] if self.method.needs_teacher else []),
-        ]
+        self._patches = Patches()
+        self._recorders: list[Recorder] = []
+        self.tap()
         self._set_up()
         self.dtype = dtype
         for module in (self.student, self.teacher, self.method):
@@ -109,6 +108,21 @@ class Rig:
         modules = [self.student, self.method, *([self.teacher] if self.method.trains_teacher else [])]
         return [parameter for module in modules for parameter in module.parameters() if parameter.requires_grad]
 
+    def tap(self) -> None:
+        """Install the taps in both networks."""
+        pairs = self.method.pairs
+        taps = ([tap for tap, _ in pairs], [tap for _, tap in pairs] if self.method.needs_teacher else [])
+        self._recorders = [
+            Recorder(find_network(network), names, with_grad=False)
+            for network, names in zip((self.student, self.teacher), taps, strict=True)
+        ]
+        for recorder in self._recorders:
+            recorder.install(self._patches)
+
+    def release(self) -> None:
+        """Take the taps out, as at the end of a training; no exchange can be made until :meth:`tap`."""
+        self._patches.undo()
+
     def _view(self, side: int, inputs: Tensor, *, grad: bool) -> View:
         recorder, network = self._recorders[side], (self.student, self.teacher)[side]
         recorder.start()
@@ -149,12 +163,6 @@ def _network(inputs: Inputs, *, teacher: bool) -> nn.Module:
     if inputs == "tokens":
         return TinyTokens(24 if teacher else 16)
     return TinyCNN((12, 20, 24), 1) if teacher else TinyCNN((8, 12, 16), 2)
-
-
-def _recorder(network: nn.Module, taps: list[str]) -> Recorder:
-    recorder = Recorder(find_network(network), taps, with_grad=False)
-    recorder.install(Patches())
-    return recorder
 
 
 def inputs_for(method: DistillationMethod | type[DistillationMethod]) -> Inputs:

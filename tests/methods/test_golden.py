@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import json
-import pkgutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,23 +11,14 @@ import pytest
 import torch
 from torch import Tensor
 
-import lightning_kd.methods
+from lightning_kd import functional
 
 DATA = Path(__file__).parents[1] / "data"
 CASES = json.loads((DATA / "loss_cases.json").read_text())
 ARRAYS = np.load(DATA / "loss_cases.npz")
 
 
-def pure_functions() -> dict[str, Callable[..., Tensor]]:
-    found = {}
-    for module in pkgutil.walk_packages(lightning_kd.methods.__path__, "lightning_kd.methods."):
-        for name, function in inspect.getmembers(importlib.import_module(module.name), inspect.isfunction):
-            if name.endswith("_loss"):
-                found[name] = function
-    return found
-
-
-FUNCTIONS = pure_functions()
+FUNCTIONS: dict[str, Callable[..., Tensor]] = {name: getattr(functional, name) for name in functional.__all__}
 
 
 def arguments(case: dict) -> dict[str, Tensor | list[Tensor]]:

@@ -14,9 +14,7 @@ IGNORE_INDEX = -100
 """Label of tokens that do not count, as in PyTorch's cross-entropy and in Hugging Face models."""
 
 
-def log_probabilities(
-    student_logits: Tensor, teacher_logits: Tensor, mask: Tensor | None, temperature: float = 1.0
-) -> tuple[Tensor, Tensor]:
+def log_probabilities(student_logits: Tensor, teacher_logits: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
     """Log-probabilities of both sides in at least float32, the teacher's detached.
 
     Raises:
@@ -24,8 +22,8 @@ def log_probabilities(
     """
     check_same_logits(student_logits, teacher_logits)
     check_mask(student_logits, mask)
-    student = F.log_softmax(at_least_float32(student_logits) / temperature, dim=-1)
-    return student, F.log_softmax(at_least_float32(teacher_logits.detach()) / temperature, dim=-1)
+    student = F.log_softmax(at_least_float32(student_logits), dim=-1)
+    return student, F.log_softmax(at_least_float32(teacher_logits.detach()), dim=-1)
 
 
 def check_mask(logits: Tensor, mask: Tensor | None) -> None:

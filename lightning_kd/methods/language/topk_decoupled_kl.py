@@ -57,22 +57,22 @@ def topk_decoupled_kl_loss(
     if not 1 <= k <= vocabulary:
         raise ValueError(f"k must be between 1 and the vocabulary's size {vocabulary}, got {k}")
     student, teacher = at_least_float32(student_logits), at_least_float32(teacher_logits.detach())
-    order = teacher.argsort(dim=-1, descending=True, stable=True)
-    student, teacher = student.gather(-1, order), teacher.gather(-1, order)
+    top_teacher, top = teacher.topk(k, dim=-1)
+    top_student = student.gather(-1, top)
     conditional = kl_per_token(
-        F.log_softmax(teacher[..., :k] / temperature, dim=-1), F.log_softmax(student[..., :k] / temperature, dim=-1)
+        F.log_softmax(top_teacher / temperature, dim=-1), F.log_softmax(top_student / temperature, dim=-1)
     )
     if k == vocabulary:
         return masked_mean(conditional, mask)
-    student_mass, teacher_mass = _log_mass(student, k), _log_mass(teacher, k)
+    student_mass, teacher_mass = _log_mass(student, top, top_student), _log_mass(teacher, top, top_teacher)
     divergence = kl_per_token(teacher_mass, student_mass) + teacher_mass[..., 0].exp() * conditional
     return masked_mean(divergence, mask)
 
 
-def _log_mass(sorted_logits: Tensor, k: int) -> Tensor:
+def _log_mass(logits: Tensor, top: Tensor, top_logits: Tensor) -> Tensor:
     """Log-mass of the top K and of the others, ``(..., 2)``; exact however small either is."""
-    parts = [sorted_logits[..., :k].logsumexp(-1), sorted_logits[..., k:].logsumexp(-1)]
-    return F.log_softmax(torch.stack(parts, dim=-1), dim=-1)
+    others = logits.scatter(-1, top, -torch.inf)
+    return F.log_softmax(torch.stack([top_logits.logsumexp(-1), others.logsumexp(-1)], dim=-1), dim=-1)
 
 
 class TopKDecoupledKL(_TokenMethod):

@@ -23,8 +23,8 @@ def class_attention_transfer_loss(
         student_cams: one map a class, ``(B, C, H, W)``.
         teacher_cams: the teacher's maps of the same classes, of any size; no gradient flows into them.
         resolution: both are average-pooled to ``resolution × resolution``.
-        normalize: divide every pooled map by its L2 norm first (the paper's variant for architectures whose maps
-            differ in scale).
+        normalize: divide every pooled map by its L2 norm first, as the authors' configurations do between different
+            architectures.
 
     Returns:
         Scalar: mean over samples, classes and positions, at least float32.
@@ -64,10 +64,12 @@ class CATKD(DistillationMethod):
     Both networks must average their last map and classify it linearly, as ResNet, WRN, VGG (CIFAR) and MobileNet do.
 
     Args:
-        resolution: size of the pooled maps: 2 on CIFAR-100, 4 on ImageNet.
+        resolution: size of the pooled maps: 2 between related networks on CIFAR-100, 4 for ResNet-32x4 → ShuffleNetV1
+            and on ImageNet.
         normalize: normalise every map.
         layers: the last maps; ``"auto"`` takes the deepest stage.
-        weight: factor in the total loss; the paper uses 15 (ResNet-32x4 → 8x4) and 0.5 (ImageNet, ResNet-34 → 18).
+        weight: factor in the total loss. The authors tune it by pair: 15 (ResNet-32x4 → 8x4), 0.7 (ResNet-56 → 20), 600
+            with ``normalize=True`` (ResNet-32x4 → ShuffleNetV1), 0.5 (ImageNet, ResNet-34 → 18).
     """
 
     citation = Citation(

@@ -80,7 +80,14 @@ class LogitStandardization(DistillationMethod):
         super().__init__(weight, inner.layers)
         self.method = inner
         # What a class declares, a wrapper takes from what it wraps.
-        for declaration in ("needs_teacher", "needs_target", "trains_teacher", "uses_all_teachers", "has_setup_pass"):
+        for declaration in (
+            "needs_teacher",
+            "needs_target",
+            "needs_index",
+            "trains_teacher",
+            "uses_all_teachers",
+            "has_setup_pass",
+        ):
             self.__dict__[declaration] = getattr(inner, declaration)
 
     def select_stages(self, pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:

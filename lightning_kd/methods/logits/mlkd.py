@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lightning_kd.engine.exchange import Exchange
 from lightning_kd.engine.target import Target, find_target
-from lightning_kd.methods._checks import at_least_float32, check_same_logits, check_temperature
+from lightning_kd.methods._checks import at_least_float32, check_same_logits, check_temperature, full_precision
 from lightning_kd.methods.base import Citation, DistillationMethod, Weight
 from lightning_kd.methods.logits._classes import check_matrix
 
@@ -114,18 +114,13 @@ def _instance(student_logits: Tensor, teacher_logits: Tensor, temperature: float
 
 
 def _by_sample(student: Tensor, teacher: Tensor) -> Tensor:
-    with _full_precision(student):
+    with full_precision(student):
         return (teacher @ teacher.T - student @ student.T).square().sum(-1)
 
 
 def _by_class(student: Tensor, teacher: Tensor) -> Tensor:
-    with _full_precision(student):
+    with full_precision(student):
         return (teacher.T @ teacher - student.T @ student).square().sum(-1)
-
-
-def _full_precision(tensor: Tensor) -> torch.autocast:
-    """Switch autocast off: it would compute the products of probabilities in half precision."""
-    return torch.autocast(tensor.device.type, enabled=False)
 
 
 def _lower_half(values: Tensor) -> Tensor:

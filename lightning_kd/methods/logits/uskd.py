@@ -16,7 +16,7 @@ from lightning_kd.methods.logits._classes import check_matrix, without_target
 
 _EPS = 1e-6
 
-USKDMode = Literal["paper", "code"]
+USKDMode = Literal["code", "probability"]
 """How the two predictions are summed for the ranking; see :func:`uskd_loss`."""
 
 
@@ -27,7 +27,7 @@ def uskd_loss(
     alpha: float = 1.0,
     beta: float = 0.1,
     mu: float = 0.005,
-    mode: USKDMode = "paper",
+    mode: USKDMode = "code",
 ) -> Tensor:
     r"""Loss of universal self-distillation.
 
@@ -47,8 +47,8 @@ def uskd_loss(
         alpha: weight of the target class.
         beta: weight of the other classes.
         mu: weight of the weak head's cross-entropy.
-        mode: the authors' code adds the student's *log*-probabilities to the weak probabilities (``"code"``), a
-            different ranking from the one described (``"paper"``).
+        mode: the authors' code adds the student's *log*-probabilities to the weak probabilities (``"code"``);
+            ``"probability"`` adds two probabilities, which its variable names suggest was meant.
 
     Returns:
         Scalar: mean over the batch, at least float32.
@@ -105,7 +105,7 @@ class USKD(DistillationMethod):
         alpha: weight of the target class.
         beta: weight of the other classes.
         mu: weight of the weak head. The paper tunes all three by network; 0.1 each for ResNet-18 on CIFAR-100.
-        mode: ``"paper"`` or ``"code"``.
+        mode: ``"code"`` or ``"probability"``.
         layers: the middle layer, ``{student layer: student layer}``; ``"auto"`` takes the last stage but one.
         weight: factor in the total loss.
     """
@@ -127,7 +127,7 @@ class USKD(DistillationMethod):
         alpha: float = 1.0,
         beta: float = 0.1,
         mu: float = 0.005,
-        mode: USKDMode = "paper",
+        mode: USKDMode = "code",
         layers: Layers = "auto",
         weight: Weight = 1.0,
     ) -> None:

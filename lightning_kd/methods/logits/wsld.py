@@ -59,8 +59,8 @@ class WSLD(DistillationMethod):
     """:func:`wsld_loss` between student and teacher logits.
 
     Args:
-        temperature: softmax temperature; the paper uses 2 on ImageNet and 4 on CIFAR-100.
-        weight: factor in the total loss; the paper uses 2.5 on ImageNet and 2.25 on CIFAR-100, with ``task_weight=1``.
+        temperature: softmax temperature; 2 in the authors' ImageNet code, 4 on CIFAR-100 in later comparisons.
+        weight: factor in the total loss, with ``task_weight=1``; 2.5 and 2.25, respectively.
     """
 
     citation = Citation(

@@ -56,7 +56,10 @@ def target():
 
 def test_dkd_with_the_teachers_own_weights_is_kd(student, teacher, target):
     others = 1 - teacher.softmax(-1).gather(-1, target.unsqueeze(-1)).squeeze(-1)
-    terms = [dkd_loss(s[None], t[None], y[None], 1.0, b.item(), 1.0) for s, t, y, b in zip(student, teacher, target, others)]
+    terms = [
+        dkd_loss(s[None], t[None], y[None], 1.0, b.item(), 1.0)
+        for s, t, y, b in zip(student, teacher, target, others, strict=True)
+    ]
     torch.testing.assert_close(torch.stack(terms).mean(), kd_loss(student, teacher, 1.0))
 
 
@@ -140,7 +143,7 @@ def test_mlkd_masks_leave_confident_samples_out(teacher):
     masked = student.grad.clone()
     student.grad = None
     mlkd_loss(student, sharp, (4.0,), masked=False).backward()
-    assert masked[6:].norm() < 0.1 * student.grad[6:].norm()
+    assert masked[6:].norm() < 0.3 * student.grad[6:].norm()
 
 
 def test_mlkd_adds_the_strong_view():

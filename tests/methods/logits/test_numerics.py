@@ -1,4 +1,4 @@
-"""Logit losses at the edges: huge logits, saturated students, two and a thousand classes, one sample, half precision."""
+"""Losses at the edges: huge logits, saturated students, two and a thousand classes, one sample, half precision."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ LOSSES = {
     "total variation": lambda s, t, y: total_variation_loss(s, t),
     "ttm": lambda s, t, y: ttm_loss(s, t),
     "uskd": uskd_loss,
-    "uskd, code": lambda s, t, y: uskd_loss(s, t, y, mode="code"),
+    "uskd, probability": lambda s, t, y: uskd_loss(s, t, y, mode="probability"),
     "virtual teacher": lambda s, t, y: virtual_teacher_loss(s, y),
     "wsld": wsld_loss,
 }

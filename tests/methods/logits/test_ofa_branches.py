@@ -8,7 +8,9 @@ from torch import nn
 
 from lightning_kd.methods.logits import OFA
 from lightning_kd.methods.logits._ofa_branches import ConvBranch, PatchMerging, TokenBranch, make_branch
+from lightning_kd.methods.logits.ofa import stage_width
 from lightning_kd.testing import Rig
+from lightning_kd.testing.networks import TinyCNN
 
 
 def test_convolutional_stages_shrink_once_for_every_deeper_stage():
@@ -80,10 +82,10 @@ class TinyViT(nn.Module):
 
 
 def test_a_token_student_learns_from_a_convolutional_teacher(monkeypatch):
-    network = "lightning_kd.testing.rig.TinyCNN"
-    original = __import__("lightning_kd.testing.rig", fromlist=["TinyCNN"]).TinyCNN
-    # The rig makes its student with stem stride 2: exchange it for a transformer.
-    monkeypatch.setattr(network, lambda widths, stride: original(widths, stride) if stride == 1 else TinyViT())
+    # the rig's student is the network with a strided stem
+    monkeypatch.setattr(
+        "lightning_kd.testing.rig.TinyCNN", lambda widths, stride: TinyCNN(widths, stride) if stride == 1 else TinyViT()
+    )
     rig = Rig(OFA)
     assert all(isinstance(branch, TokenBranch) and branch.has_class_token for branch in rig.method.branches)
     rig.method(rig.exchange()).backward()
@@ -91,12 +93,5 @@ def test_a_token_student_learns_from_a_convolutional_teacher(monkeypatch):
 
 
 def test_a_stage_of_another_rank_is_refused():
-    class Strange(nn.Module):
-        def forward(self, x):
-            return x
-
     with pytest.raises(ValueError, match="OFA takes maps"):
-        from lightning_kd.methods.logits.ofa import _width
-
-        _width(torch.zeros(2, 3, 4, 5, 6), "stage")
-    assert Strange
+        stage_width(torch.zeros(2, 3, 4, 5, 6), "stage")

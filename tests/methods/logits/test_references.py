@@ -244,7 +244,7 @@ def test_value_and_gradient(name, seed):
 
 
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize(("mode", "reference"), [("paper", uskd), ("code", uskd_code)])
+@pytest.mark.parametrize(("mode", "reference"), [("probability", uskd), ("code", uskd_code)])
 def test_uskd(mode, reference, seed):
     student, weak, target = random_case(seed)
     student.requires_grad_()
@@ -277,7 +277,9 @@ def test_class_attention_transfer(normalize):
 
     def pooled(cam):
         half = cam.shape[0] // 2
-        cells = [cam[i * half : (i + 1) * half, j * half : (j + 1) * half].sum() / half**2 for i in (0, 1) for j in (0, 1)]
+        cells = [
+            cam[i * half : (i + 1) * half, j * half : (j + 1) * half].sum() / half**2 for i in (0, 1) for j in (0, 1)
+        ]
         norm = sum(cell * cell for cell in cells).sqrt() if normalize else 1.0
         return [cell / norm for cell in cells]
 
