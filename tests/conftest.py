@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,10 @@ torch.set_num_threads(1)
 _HEADER = """# Where it works
 
 Every row is a test that trains a student with BatchNorm and dropout, with KD and a FitNet connector, through the door
-and through the same distillation written into the LightningModule by hand, and compares the weights at the end. The
-table is written by the tests that passed: `pytest tests/matrix --write-matrix docs/matrix.md`.
+and through the same distillation written into the LightningModule by hand, and compares the weights at the end:
+*equal* means that no bit of the student or the connector differs. *Refused* means an error that says why and what to
+do. The table is written by the tests that passed:
+`pytest tests/engine/test_parity.py tests/matrix --write-matrix docs/matrix.md`.
 
 | situation | door 1: `DistillationModule` | door 2: `Distillation` |
 |---|---|---|
@@ -30,7 +31,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_rows] = {}
 
 
-_rows = pytest.StashKey[dict[str, dict[str, bool]]]()
+_rows = pytest.StashKey[dict[tuple[str, str], dict[str, bool]]]()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -39,7 +40,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     marker = item.get_closest_marker("situation")
     if marker is not None and report.when == "call":
         values: dict[str, Any] = dict(item.callspec.params) if hasattr(item, "callspec") else {}
-        row = item.config.stash[_rows].setdefault(marker.args[0].format(**values), {})
+        key = (marker.args[0].format(**values), marker.kwargs.get("result", "equal"))
+        row = item.config.stash[_rows].setdefault(key, {})
         for door in [str(values["door"])] if "door" in values else ["1", "2"]:
             row[door] = row.get(door, True) and report.passed
     return report
@@ -49,14 +51,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     path = session.config.getoption("--write-matrix")
     if path is not None:
         rows = session.config.stash[_rows]
-        lines = [f"| {_name(name)} | {_cell(name, row, '1')} | {_cell(name, row, '2')} |" for name, row in rows.items()]
+        lines = [
+            f"| {name} | {_cell(result, row, '1')} | {_cell(result, row, '2')} |"
+            for (name, result), row in rows.items()
+        ]
         path.write_text(_HEADER + "\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _name(situation: str) -> str:
-    return re.sub(r" \(refused\)$", "", situation)
-
-
-def _cell(situation: str, row: dict[str, bool], door: str) -> str:
-    passed = "refused with an error that says why" if situation.endswith("(refused)") else "equal"
-    return {True: passed, False: "**fails**"}.get(row.get(door), "not tested")
+def _cell(result: str, row: dict[str, bool], door: str) -> str:
+    return {True: result, False: "**fails**"}.get(row.get(door), "not tested")

@@ -14,13 +14,19 @@ from lightning_kd.methods import DistillationMethod
 HEAVY = ("torchvision", "timm", "sklearn", "matplotlib", "plotly", "wandb", "ray", "mmdet", "kd_bench")
 
 
-def test_import_is_light() -> None:
-    code = f"import sys, lightning_kd, lightning_kd.methods; print([m for m in {HEAVY!r} if m in sys.modules])"
+def loaded_by(statement: str) -> set[str]:
+    code = f"import sys; {statement}; print(*[m for m in {HEAVY!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_import_is_light() -> None:
+    assert loaded_by("import lightning_kd") == set()
     # Lightning and torchmetrics import some of these themselves, where they are installed
-    code = f"import sys, lightning, torchmetrics; print([m for m in {HEAVY!r} if m in sys.modules])"
-    alone = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == alone.stdout
+    others = loaded_by("import lightning, torchmetrics")
+    everything = "from lightning_kd import *; from lightning_kd.methods import discover; discover()"
+    assert loaded_by(everything) <= others
+    assert loaded_by("from lightning_kd.functional import *; import lightning_kd.callbacks") <= others
 
 
 def test_discovery_finds_every_method() -> None:

@@ -80,6 +80,7 @@ def through_door(door: int, call: str) -> tuple[Innocent, nn.Module, nn.Module]:
     return student, start.connector, distillation.engine.methods[1].regressors[0]
 
 
+@pytest.mark.situation("eager, {call}(x)")
 @pytest.mark.parametrize("call", ["model", "self", "forward", "model.forward"])
 @pytest.mark.parametrize("door", [1, 2])
 def test_student_and_connector_equal_a_hand_written_loop(door: int, call: str) -> None:

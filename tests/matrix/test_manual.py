@@ -76,7 +76,7 @@ def fit(door: int, student: Any) -> None:
         trainer(callbacks=[callback]).fit(student, loader())
 
 
-@pytest.mark.situation("manual optimization, {optimizers} optimizer(s), critic first: {critic_first}")
+@pytest.mark.situation("manual optimization, optimizers: {optimizers}, the other one first: {critic_first}")
 @DOORS
 @pytest.mark.parametrize(("optimizers", "critic_first"), [(1, False), (2, False), (2, True)])
 def test_manual_optimization(door: int, optimizers: int, critic_first: bool) -> None:
@@ -90,7 +90,7 @@ def test_manual_optimization(door: int, optimizers: int, critic_first: bool) -> 
     assert difference(student, expected) == 0.0
 
 
-@pytest.mark.situation("loss.backward() instead of self.manual_backward (refused)")
+@pytest.mark.situation("loss.backward() instead of self.manual_backward", result="refused")
 @DOORS
 def test_bypassing_manual_backward_is_refused(door: int) -> None:
     class Bypass(Manual):

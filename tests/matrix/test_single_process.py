@@ -82,7 +82,7 @@ def compile_in_place(student: Any) -> Any:
     return student
 
 
-@pytest.mark.situation("torch.compile of the sub-module ({prepare.__name__})")
+@pytest.mark.situation("torch.compile of the sub-module, {prepare.__name__}")
 @DOORS
 @pytest.mark.parametrize("prepare", [compile_attribute, compile_in_place])
 def test_compiled_network(door: int, prepare: Any) -> None:
@@ -117,7 +117,7 @@ class BareByHand(ByHand):
         return 0.1 * F.cross_entropy(logits, y) + kd + hint
 
 
-@pytest.mark.situation("torch.compile of the LightningModule")
+@pytest.mark.situation("torch.compile of the LightningModule", result="equal to 1e-6")
 @DOORS
 def test_compiled_lightning_module(door: int) -> None:
     torch.compiler.reset()
@@ -341,7 +341,7 @@ class SwapsNorms(L.Callback):
         pl_module.model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(pl_module.model)
 
 
-@pytest.mark.situation("SyncBatchNorm conversion")
+@pytest.mark.situation("SyncBatchNorm conversion", result="works")
 def test_taps_survive_sync_batchnorm() -> None:
     student = make_student()
     callback = Distillation(make_teacher(), [KD(), FitNet(layers={"layer2.bn2": "layer2.bn2"}, relu=False)])
@@ -351,7 +351,7 @@ def test_taps_survive_sync_batchnorm() -> None:
     assert "kd/FitNet" in run.callback_metrics
 
 
-@pytest.mark.situation("LR finder, then fit")
+@pytest.mark.situation("LR finder, then fit", result="works")
 @DOORS
 def test_lr_finder(door: int, tmp_path: Path) -> None:
     student = make_student()
@@ -383,7 +383,7 @@ def test_weight_averaging(door: int) -> None:
     assert difference(averaged.model, reference._average_model.module.model) == 0.0
 
 
-@pytest.mark.situation("weight averaging before Distillation (refused)")
+@pytest.mark.situation("weight averaging before Distillation", result="refused; door 1 puts itself first")
 def test_weight_averaging_in_the_wrong_order() -> None:
     from lightning.pytorch.callbacks import EMAWeightAveraging
 
@@ -420,7 +420,7 @@ def test_resume(door: int, tmp_path: Path) -> None:
     assert difference(method, resumed_method) == 0.0
 
 
-@pytest.mark.situation("fit twice")
+@pytest.mark.situation("fit twice", result="works")
 @DOORS
 def test_fit_twice(door: int) -> None:
     student, teacher = make_student(), make_teacher()
@@ -434,7 +434,7 @@ def test_fit_twice(door: int) -> None:
         assert {"kd/KD", "kd/FitNet"} <= set(run.callback_metrics)
 
 
-@pytest.mark.situation("a LightningModule as teacher")
+@pytest.mark.situation("a LightningModule as teacher", result="works")
 @DOORS
 def test_lightning_teacher(door: int) -> None:
     teacher = make_student()
