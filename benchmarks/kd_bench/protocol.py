@@ -32,7 +32,7 @@ class DataSpec(Spec):
 
     Attributes:
         class_path: dotted path of a :class:`kd_bench.data.base.ClassificationData`; ``class`` in the file.
-        parameters: its constructor arguments, the split's and the augmentation's included.
+        parameters: its constructor arguments, such as the split's.
         checksum: what its ``checksum()`` must be.
     """
 

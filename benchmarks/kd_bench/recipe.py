@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
@@ -66,6 +66,7 @@ class Recipe(Spec):
         batch_size: samples a step; the last, incomplete batch of an epoch is dropped.
         optimizer: optimizer and its settings.
         schedule: what happens to the learning rate.
+        augmentation: settings of the data class's augmentation of the training split.
         precision: Lightning's precision flag.
     """
 
@@ -73,6 +74,7 @@ class Recipe(Spec):
     batch_size: Whole
     optimizer: Annotated[SGD | AdamW, Field(discriminator="name")]
     schedule: Annotated[Constant | MultiStep | OneCycle, Field(discriminator="name")]
+    augmentation: dict[str, JsonValue] = Field(default_factory=dict)
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
 
 

@@ -66,7 +66,7 @@ def load_teacher(protocol: Protocol, name: str, directory: Path, on_epoch: OnEpo
 
 def _train(protocol: Protocol, name: str, folder: Path, on_epoch: OnEpoch | None) -> None:
     recipe = protocol.teacher_recipe
-    data = open_data(protocol.data, batch_size=recipe.batch_size, seed=recipe.seed)
+    data = open_data(protocol.data, recipe, recipe.seed)
     L.seed_everything(recipe.seed, verbose=False)
     network = create_model(name, num_classes=data.num_classes, in_channels=data.image_shape[0])
     fitted = fit(network, recipe, data, accelerator=protocol.accelerator, on_epoch=on_epoch)
@@ -92,7 +92,7 @@ def _load(protocol: Protocol, name: str, folder: Path) -> LoadedTeacher:
         raise UserError(f"{folder} holds another teacher ({card.teacher.name} of {card.protocol.id}). {remedy}")
     if not weights.exists() or file_sha256(weights) != card.teacher.weights_sha256:
         raise UserError(f"{weights} is not the file that {CARD_FILE} describes. {remedy}")
-    data = open_data(protocol.data, batch_size=protocol.teacher_recipe.batch_size, seed=0)
+    data = open_data(protocol.data, protocol.teacher_recipe, protocol.teacher_recipe.seed)
     network = create_model(name, num_classes=data.num_classes, in_channels=data.image_shape[0])
     network.load_state_dict(safetensors.torch.load_file(weights))
     return LoadedTeacher(network.eval(), card.teacher)

@@ -53,8 +53,7 @@ BY_CHECK: dict[str, str] = {
     "torch.where.",
     "copies": "keep plain values, tensors and modules in attributes; no lambdas, open files or views of other modules.",
     "state dict": "keep what must survive a checkpoint in register_buffer(...) or parameters, not in plain attributes.",
-    "learns": "the loss must fall when the student follows its gradient: check the sign (1 - similarity, not "
-    "similarity) and the direction of the divergence.",
+    "learns": "the gradient must be that of the loss: look at every .detach(), at torch.no_grad and at your own backward.",
     "refusals": "read labels through exchange.labels and the teacher through exchange.teacher, which refuse by "
     "themselves; and where the shapes of the logits differ, raise ValueError before using them.",
     "resume": "keep state in buffers, and take the epoch from exchange.progress instead of counting calls.",

@@ -27,7 +27,7 @@ from lightning_kd.methods import KD
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
-PROJECT = '''
+PROJECT = """
 import lightning as L
 import torch
 import torch.nn.functional as F
@@ -73,7 +73,7 @@ class DataModule(L.LightningDataModule):
         generator = torch.Generator().manual_seed(0)
         x, y = torch.randn(16, 6, generator=generator), torch.randint(3, (16,), generator=generator)
         return DataLoader(TensorDataset(x, y), batch_size=4)
-'''
+"""
 
 TRAINER: dict[str, Any] = {
     "max_epochs": 2,
@@ -180,9 +180,9 @@ def test_kinds_of_teachers(teacher: Any, monkeypatch: pytest.MonkeyPatch) -> Non
     seen: list[Teacher] = []
     original = Distillation.setup
 
-    def setup(self: Distillation, *arguments: Any) -> None:
+    def setup(self: Distillation, *arguments: Any, **keywords: Any) -> None:
         seen.extend(self.engine.teachers)
-        original(self, *arguments)
+        original(self, *arguments, **keywords)
 
     monkeypatch.setattr(Distillation, "setup", setup)
     assert fit(config(teacher=teacher)) == 0
@@ -192,7 +192,7 @@ def test_kinds_of_teachers(teacher: Any, monkeypatch: pytest.MonkeyPatch) -> Non
         assert saved()["model.body.weight"].shape == (4, 6)
 
 
-IMAGES = '''
+IMAGES = """
 import lightning as L
 import torch
 from torch.utils.data import DataLoader, TensorDataset
@@ -201,7 +201,7 @@ from torch.utils.data import DataLoader, TensorDataset
 class Images(L.LightningDataModule):
     def train_dataloader(self):
         return DataLoader(TensorDataset(torch.randn(4, 3, 32, 32), torch.arange(4) % 3), batch_size=4)
-'''
+"""
 
 
 @pytest.mark.slow
@@ -229,7 +229,7 @@ def test_methods_schedules_and_callbacks() -> None:
     given = config(
         method=[
             {"class_path": "lightning_kd.methods.DKD", "init_args": {"beta": 2.0, "weight": schedule}},
-            {"class_path": "lightning_kd.methods.FitNet", "init_args": {"layers": {"body:input": "body:input"}}},
+            {"class_path": "lightning_kd.methods.FitNet", "init_args": {"layers": {"body": "body"}}},
         ],
         task_weight={"class_path": "lightning_kd.schedules.Linear", "init_args": {"start": 1.0, "end": 0.5}},
         network="model",
@@ -241,7 +241,6 @@ def test_methods_schedules_and_callbacks() -> None:
             "callbacks": {"class_path": "LearningRateMonitor"},
         },
     )
-    given["method"][1]["init_args"]["layers"] = {"body": "body"}
     assert fit(given) == 0
     header = next(Path("logs").rglob("metrics.csv")).read_text().splitlines()[0]
     assert {"kd/DKD", "kd/FitNet", "lr-SGD", "train/loss"} <= set(header.split(","))
@@ -362,7 +361,7 @@ def test_a_missing_or_broken_file_is_named(capsys: pytest.CaptureFixture[str]) -
     assert "gone.yaml" in capsys.readouterr().err
     Path("broken.yaml").write_text("model: [\n")
     assert main(["fit", "--config", "broken.yaml"]) == 2
-    assert "broken.yaml" in capsys.readouterr().err
+    assert "line 2" in capsys.readouterr().err
 
 
 def test_a_defect_in_the_students_code_keeps_its_traceback(project: Path) -> None:
@@ -400,7 +399,7 @@ def test_weights_are_found_in(name: str, write: Callable[[torch.nn.Module, str],
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ({"body.weight": torch.zeros(8, 6)}, "Missing key"),
+        ({"body.weight": torch.zeros(8, 7)}, "Missing key"),
         ({"other.weight": torch.zeros(8, 6)}, "not those of TeacherNetwork"),
         ({"epoch": 3}, r"no state dict, but the keys \['epoch'\]"),
         ([torch.zeros(2)], "no state dict, but list"),
@@ -418,7 +417,7 @@ def test_other_files_are_refused(content: Any, expected: str) -> None:
         torch.save(content, "file.pt")
     with pytest.raises(CommandError, match=expected):
         load_weights(network, "file.pt")
-    assert content == {"body.weight": content} or equal(network.state_dict(), before) or "body.weight" in content
+    assert equal(network.state_dict(), before)
 
 
 def test_damaged_safetensors_are_refused() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
 import lightning as L
@@ -12,6 +13,7 @@ from torch.utils.data import DataLoader
 from kd_bench.errors import UserError
 from kd_bench.names import import_object
 from kd_bench.protocol import DataSpec
+from kd_bench.recipe import Recipe
 
 
 class ClassificationData(L.LightningDataModule, ABC):
@@ -21,6 +23,7 @@ class ClassificationData(L.LightningDataModule, ABC):
         batch_size: samples in a training batch.
         seed: determines the order and the augmentation of the training data, together with the epoch. Nothing else
             may: not the global random state, and not who else has read from the loader.
+        augmentation: settings of the augmentation of the training data; which there are is up to the subclass.
 
     Attributes:
         num_classes: number of classes.
@@ -30,10 +33,11 @@ class ClassificationData(L.LightningDataModule, ABC):
     num_classes: int
     image_shape: tuple[int, int, int]
 
-    def __init__(self, batch_size: int, seed: int) -> None:
+    def __init__(self, batch_size: int, seed: int, augmentation: Mapping[str, Any]) -> None:
         super().__init__()
         self.batch_size = batch_size
         self.seed = seed
+        self.augmentation = dict(augmentation)
 
     @abstractmethod
     def checksum(self) -> str:
@@ -56,8 +60,13 @@ class ClassificationData(L.LightningDataModule, ABC):
         return self.eval_dataloader("test")
 
 
-def open_data(spec: DataSpec, *, batch_size: int, seed: int) -> ClassificationData:
+def open_data(spec: DataSpec, recipe: Recipe, seed: int) -> ClassificationData:
     """Create a protocol's data module and verify its checksum.
+
+    Args:
+        spec: class, parameters and checksum.
+        recipe: batch size and augmentation.
+        seed: determines order and augmentation of the training data.
 
     Raises:
         UserError: if the class is unknown, does not take the parameters, or the data is not the protocol's.
@@ -65,9 +74,11 @@ def open_data(spec: DataSpec, *, batch_size: int, seed: int) -> ClassificationDa
     data_class = import_object(spec.class_path, "data class")
     parameters: dict[str, Any] = dict(spec.parameters)
     try:
-        data = data_class(batch_size=batch_size, seed=seed, **parameters)
+        data = data_class(recipe.batch_size, seed, recipe.augmentation, **parameters)
     except TypeError as error:
-        raise UserError(f"data.parameters do not fit {spec.class_path}: {error}") from error
+        raise UserError(
+            f"{spec.class_path} does not take the protocol's data.parameters or augmentation: {error}"
+        ) from error
     if not isinstance(data, ClassificationData):
         raise UserError(f"{spec.class_path} is not a ClassificationData, so it cannot serve a classification protocol")
     found = data.checksum()

@@ -7,8 +7,10 @@ https://doi.org/10.24432/C50P49.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,13 +38,10 @@ class Digits(ClassificationData):
     Args:
         batch_size: samples in a training batch.
         seed: determines order and augmentation of the training data.
+        augmentation: settings of :class:`~kd_bench.data.augment.RandomAffine`; its noise is in standard deviations.
         split_seed: determines the split.
         validation_fraction: share of each class in the validation split.
         test_fraction: share of each class in the test split.
-        shift: augmentation, see :class:`~kd_bench.data.augment.RandomAffine`; noise is in standard deviations.
-        rotation: augmentation.
-        scale: augmentation.
-        noise: augmentation.
     """
 
     num_classes = 10
@@ -52,18 +51,15 @@ class Digits(ClassificationData):
         self,
         batch_size: int,
         seed: int,
+        augmentation: Mapping[str, Any],
         *,
         split_seed: int,
         validation_fraction: float,
         test_fraction: float,
-        shift: float,
-        rotation: float,
-        scale: float,
-        noise: float,
     ) -> None:
-        super().__init__(batch_size, seed)
+        super().__init__(batch_size, seed, augmentation)
         self._split = _load(split_seed, validation_fraction, test_fraction)
-        self._augment = RandomAffine(shift, rotation, scale, noise, self._split.background)
+        self._augment = RandomAffine(background=self._split.background, **self.augmentation)
 
     def checksum(self) -> str:
         """sha256 over pixels, labels and the indices of the three splits."""

@@ -1,0 +1,1 @@
+"""Result files to a leaderboard: a table in the terminal, a page in the browser."""

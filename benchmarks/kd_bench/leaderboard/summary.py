@@ -66,7 +66,7 @@ def _summary(run_set: RunSet, plain: RunSet | None, reference: RunSet | None) ->
         against_reference=None if reference is None or reference is run_set else compare(run_set, reference),
         gap_closed=None
         if plain is None
-        else gap_closed(accuracy.mean, fmean(plain.accuracies()), run_set.teacher.accuracy),
+        else gap_closed(accuracy.mean, mean_interval(plain.accuracies()).mean, run_set.teacher.accuracy),
         ece=fmean(run.last.ece for run in run_set.runs),
         agreement=fmean(run.last.agreement for run in run_set.runs),
         relative_time=None if plain is None else _relative_time(run_set, plain),

@@ -61,7 +61,7 @@ def _cells(summary: Summary) -> tuple[str, ...]:
         else f"{_mark(comparison.separated, comparison.difference)}"
         f"{100 * comparison.difference:+.2f} ± {_percent(comparison.half_width)}",
         MISSING if comparison is None else f"{comparison.p_value:.3f}",
-        MISSING if summary.gap_closed is None else f"{100 * summary.gap_closed:.0f} %",
+        MISSING if summary.gap_closed is None else f"{round(100 * summary.gap_closed)} %",
         _percent(summary.ece),
         _percent(summary.agreement),
         MISSING if summary.relative_time is None else f"{summary.relative_time:.2f}",

@@ -86,3 +86,5 @@ def _silence() -> None:
     # batches come from memory, worker processes would only add their start-up
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*The number of training batches.*")
+    # Lightning's own use of a function that PyTorch is retiring
+    warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")

@@ -1,0 +1,162 @@
+"""The work item of a benchmark: one training. Idempotent: its files are there and whole, or it is to be done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from kd_bench.data.base import open_data
+from kd_bench.environment import describe_environment
+from kd_bench.models import create_model
+from kd_bench.protocol import MethodRow, Pair, Protocol, json_sha256
+from kd_bench.results import (
+    Environment,
+    MethodInfo,
+    ProtocolRef,
+    Record,
+    Run,
+    Sha256,
+    StudentInfo,
+    TeacherInfo,
+    pair_slug,
+    run_set_path,
+    slug,
+)
+from kd_bench.rows import create_method, describe_method
+from kd_bench.storage import file_sha256, read_model
+
+
+class ItemResult(Record):
+    """One finished training; :mod:`kd_bench.collect` gathers those of a run set.
+
+    Attributes:
+        fingerprint: of the item that it belongs to.
+    """
+
+    schema_version: Literal[1] = 1
+    fingerprint: Sha256
+    protocol: ProtocolRef
+    method: MethodInfo
+    teacher: TeacherInfo
+    student: StudentInfo
+    environment: Environment
+    run: Run
+
+
+@dataclass(frozen=True)
+class Item:
+    """One method on one pair with one seed.
+
+    Attributes:
+        protocol: the recipe.
+        pair_name: name of the pair in the protocol.
+        method_name: name of the row in the protocol.
+        seed: the seed.
+        output: the benchmark's output directory.
+    """
+
+    protocol: Protocol
+    pair_name: str
+    method_name: str
+    seed: int
+    output: Path
+
+    def __str__(self) -> str:
+        pair = f" on {self.pair_name}" if len(self.protocol.pairs) > 1 else ""
+        return f"{self.method_name}{pair}, seed {self.seed}"
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """Tells the items of one benchmark apart."""
+        return self.pair_name, self.method_name, self.seed
+
+    @property
+    def pair(self) -> Pair:
+        """Student and teacher."""
+        return self.protocol.pairs[self.pair_name]
+
+    @property
+    def row(self) -> MethodRow:
+        """The method and its hyper-parameters."""
+        return self.protocol.methods[self.method_name]
+
+    @cached_property
+    def method(self) -> MethodInfo:
+        """The method as the results describe it."""
+        return describe_method(self.method_name, self.row)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of everything that decides the numbers; a finished item with another fingerprint is done again.
+
+        Besides the protocol that is the method with its parameters and its source file, and the versions of the
+        libraries that compute; not the machine.
+        """
+        environment = describe_environment()
+        method = self.method.model_dump(
+            mode="json", include={"name", "class_path", "parameters", "task_weight", "source_sha256"}
+        )
+        return json_sha256(
+            {
+                "protocol": self.protocol.hash,
+                "pair": self.pair.model_dump(mode="json"),
+                "method": method,
+                "seed": self.seed,
+                "versions": [environment.torch, environment.lightning, environment.lightning_kd],
+            }
+        )
+
+    @property
+    def run_set(self) -> Path:
+        """Where the run set goes that this item belongs to; the predictions lie beside it."""
+        return run_set_path(
+            self.output / "results", self.protocol.id, self.method_name, self.pair.student, self.pair.teacher
+        )
+
+    @property
+    def predictions(self) -> Path:
+        """Where the item's test predictions go."""
+        return self.run_set.with_name(f"seed-{self.seed}.npz")
+
+    @property
+    def result(self) -> Path:
+        """Where the item's result goes; it is written last, so its presence says that the item is finished."""
+        return self._place("runs", "json")
+
+    @property
+    def log(self) -> Path:
+        """Where the output of the training goes, and the traceback if it fails."""
+        return self._place("logs", "log")
+
+    def check(self) -> None:
+        """Find out early whether the protocol makes sense: method, models and data can be created.
+
+        Raises:
+            UserError: if one cannot.
+        """
+        create_method(self.row)
+        data = open_data(self.protocol.data, self.protocol.student_recipe, self.seed)
+        for name in (self.pair.student, self.pair.teacher):
+            create_model(name, num_classes=data.num_classes, in_channels=data.image_shape[0])
+
+    def load(self) -> ItemResult | None:
+        """The item's result, or ``None`` while it is to be done.
+
+        Raises:
+            UserError: if the result file is corrupt.
+        """
+        if not self.result.exists():
+            return None
+        found = read_model(self.result, ItemResult)
+        if found.fingerprint != self.fingerprint:
+            return None
+        if not self.predictions.exists() or file_sha256(self.predictions) != found.run.predictions_sha256:
+            return None
+        return found
+
+    def _place(self, kind: str, extension: str) -> Path:
+        pair = pair_slug(self.pair.student, self.pair.teacher)
+        folder = self.output / kind / slug(self.protocol.id) / slug(self.method_name) / pair
+        return folder / f"seed-{self.seed}.{extension}"

@@ -1,0 +1,44 @@
+"""What a launcher tells while it works."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from kd_bench.items import Item
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An item that could not be done.
+
+    Attributes:
+        item: the item.
+        message: the error in one line.
+        log: file with the output of the training and the traceback.
+    """
+
+    item: Item
+    message: str
+    log: Path
+
+
+class Listener(Protocol):
+    """Told about every item; a progress display, for example."""
+
+    def started(self, item: Item) -> None:
+        """A worker took the item."""
+        ...
+
+    def advanced(self, item: Item, epoch: int, epochs: int) -> None:
+        """``epoch`` of ``epochs`` are done."""
+        ...
+
+    def finished(self, item: Item, accuracy: float, seconds: float) -> None:
+        """The item's result is on disk."""
+        ...
+
+    def failed(self, failure: Failure) -> None:
+        """The item could not be done; the others go on."""
+        ...

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import copy
+from importlib import resources
+
+import pytest
+import yaml
+from kd_bench.errors import UserError
+from kd_bench.protocol import Protocol, json_sha256, list_protocols, load_protocol, parse_protocol
+
+
+def _text() -> str:
+    return (resources.files("kd_bench") / "protocols" / "digits-v1.yaml").read_text()
+
+
+def _changed(path: str, value: object) -> Protocol:
+    content = copy.deepcopy(yaml.safe_load(_text()))
+    *parents, last = path.split(".")
+    node = content
+    for parent in parents:
+        node = node[parent]
+    node[last] = value
+    return parse_protocol(yaml.safe_dump(content), "test.yaml")
+
+
+def test_the_hash_is_the_same_in_every_notation() -> None:
+    content = yaml.safe_load(_text())
+    reordered = yaml.safe_dump(dict(reversed(content.items())), default_flow_style=True)
+    spelled_out = _changed("student_recipe.precision", "32-true")  # a default
+    assert parse_protocol(reordered, "test.yaml").hash == spelled_out.hash == load_protocol("digits-v1").hash
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("data.parameters.split_seed", 1),
+        ("data.checksum", "0" * 64),
+        ("pairs.resnet14-cnn4.student", "mini_resnet14"),
+        ("student_recipe.epochs", 7),
+        ("student_recipe.batch_size", 32),
+        ("student_recipe.optimizer.lr", 0.2),
+        ("student_recipe.schedule", {"name": "constant"}),
+        ("student_recipe.augmentation.noise", 0.0),
+        ("student_recipe.precision", "bf16-mixed"),
+        ("teacher_recipe.seed", 3),
+        ("seeds", [0, 1]),
+        ("metrics", ["accuracy"]),
+        ("accelerator", "auto"),
+    ],
+)
+def test_the_hash_covers_what_decides_the_numbers(path: str, value: object) -> None:
+    assert _changed(path, value).hash != load_protocol("digits-v1").hash
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("title", "Other words"),
+        ("description", "Other words"),
+        ("methods.KD.parameters.temperature", 2.0),
+        ("methods.Other", {"class": "KD"}),
+    ],
+)
+def test_the_hash_does_not_cover_words_and_methods(path: str, value: object) -> None:
+    assert _changed(path, value).hash == load_protocol("digits-v1").hash
+
+
+def test_json_sha256_of_a_known_value() -> None:
+    # printf '{"a":[1,2.5],"b":"x"}' | sha256sum
+    assert json_sha256({"b": "x", "a": [1, 2.5]}) == "5cefae54a95b31dc660d6cbbb2198f0811fc70ee37b1cc85b1989870cd293ffb"
+
+
+def test_quick_never_mixes_with_the_real_protocol() -> None:
+    full, quick = load_protocol("digits-v1"), load_protocol("digits-v1-quick")
+    assert quick.id != full.id
+    assert quick.hash != full.hash
+    assert quick.student_recipe.epochs < full.student_recipe.epochs
+    assert [protocol.id for protocol in list_protocols()] == ["digits-v1"]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("student_recipe.epochs", "30", "student_recipe.epochs"),
+        ("student_recipe.epochs", 0, "greater than or equal to 1"),
+        ("student_recipe.optimizer.name", "sdg", "sgd"),
+        ("student_recipe.learning_rate", 0.1, "Extra inputs"),
+        ("seeds", [1, 0], "ascending"),
+        ("methods.plain", {"class": "KD"}, "has no class"),
+        ("methods.Mine", {}, "has no class"),
+        ("data.checksum", "abc", "data.checksum"),
+        ("student_recipe.optimizer.lr", float("nan"), "lr"),
+    ],
+)
+def test_a_faulty_protocol_is_refused(path: str, value: object, message: str) -> None:
+    with pytest.raises(UserError, match=r"test\.yaml") as caught:
+        _changed(path, value)
+    assert message in str(caught.value)
+
+
+def test_text_that_is_no_protocol_is_refused() -> None:
+    with pytest.raises(UserError, match="not a YAML file"):
+        parse_protocol("a: [", "test.yaml")
+    with pytest.raises(UserError, match="not a valid protocol"):
+        parse_protocol("just words", "test.yaml")
+
+
+def test_an_unknown_protocol_lists_those_there_are() -> None:
+    with pytest.raises(UserError, match=r"unknown protocol 'digit-v1'.*digits-v1.*Did you mean 'digits-v1'"):
+        load_protocol("digit-v1")
