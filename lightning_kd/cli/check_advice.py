@@ -53,7 +53,8 @@ BY_CHECK: dict[str, str] = {
     "torch.where.",
     "copies": "keep plain values, tensors and modules in attributes; no lambdas, open files or views of other modules.",
     "state dict": "keep what must survive a checkpoint in register_buffer(...) or parameters, not in plain attributes.",
-    "learns": "the gradient must be that of the loss: look at every .detach(), at torch.no_grad and at your own backward.",
+    "learns": "the gradient must be that of the loss: look at every .detach(), at torch.no_grad and at a "
+    "backward of your own.",
     "refusals": "read labels through exchange.labels and the teacher through exchange.teacher, which refuse by "
     "themselves; and where the shapes of the logits differ, raise ValueError before using them.",
     "resume": "keep state in buffers, and take the epoch from exchange.progress instead of counting calls.",

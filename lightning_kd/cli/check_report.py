@@ -59,11 +59,12 @@ def print_digits(out: Console, outcome: DigitsOutcome) -> None:
     """
     if outcome.scores:
         out.print(_digits_table(outcome))
+    if outcome.trained:
         out.print(f"One seed, a few epochs: shows that the method trains, not how good it is.{_hint(outcome)}")
     if outcome.failed:
         out.print(problem_text(outcome.problem, ["digits"], outcome.where), soft_wrap=True, highlight=False)
     elif outcome.problem:
-        out.print(f"digits: {escape(outcome.problem)}", soft_wrap=True, highlight=False)
+        out.print(f"not trained on digits: {escape(outcome.problem)}", soft_wrap=True, highlight=False)
 
 
 def _digits_table(outcome: DigitsOutcome) -> Table:

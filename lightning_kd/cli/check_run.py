@@ -108,7 +108,7 @@ def _verdict(candidate: Candidate, results: list[CheckResult], outcome: DigitsOu
             f"the check `{FIRST}` failed; the other {_planned() - len(results)} need a proper loss and were not run"
         )
     trained = ""
-    if outcome is not None and (outcome.failed or outcome.scores):
+    if outcome is not None and (outcome.failed or outcome.trained):
         trained = ", the training on digits failed" if outcome.failed else ", trains on digits"
     colour = "red" if failed or (outcome is not None and outcome.failed) else "green"
     return f"[bold {colour}]{candidate.name}: {checks}{trained}[/bold {colour}]"

@@ -27,7 +27,9 @@ class FitParser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise for a mistake, with advice where the reason is known."""
-        raise CommandError(f"{message.strip()}\n{_advice(message)}") from ex
+        advice = _advice(message)
+        # parsers of nested classes have reported to this one
+        raise CommandError(message.strip() if advice in message else f"{message.strip()}\n{advice}") from ex
 
 
 class FitCLI(LightningCLI):

@@ -29,17 +29,18 @@ def run_fit(arguments: Sequence[str]) -> None:
     with _importable_here(), _explained():
         cli = FitCLI(list(arguments))
         cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.config_init.ckpt_path)
-        if cli.config_init.save_student and cli.trainer.is_global_zero:
+        if cli.config_init.save_student:
             _save_student(cli, cli.config_init.save_student)
 
 
 def _save_student(cli: FitCLI, path: str) -> None:
-    # either way the file holds the student's own keys
-    if isinstance(cli.model, DistillationModule):
-        cli.model.save_student(path)
-    else:
+    """Save the student's own keys; every rank calls this."""
+    if not isinstance(cli.model, DistillationModule):
         cli.trainer.save_checkpoint(path, weights_only=True)
-    print(f"Student: {path}")
+    elif cli.trainer.is_global_zero:
+        cli.model.save_student(path)
+    if cli.trainer.is_global_zero:
+        print(f"Student: {path}")
 
 
 @contextmanager

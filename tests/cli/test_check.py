@@ -15,7 +15,6 @@ from lightning_kd.cli import check_digits, check_run
 from lightning_kd.cli.bench_extra import INSTALL
 from lightning_kd.cli.check_advice import BY_CHECK, advice_for
 from lightning_kd.cli.check_load import find_candidates
-from lightning_kd.cli.errors import CommandError
 from lightning_kd.cli.main import main
 from lightning_kd.methods import DistillationMethod
 from lightning_kd.testing import CHECKS, TRAINER_CHECKS, contract
@@ -286,11 +285,6 @@ def test_a_name_that_is_not_there(given: str, expected: list[str], capsys: pytes
             "copies",
             ["cannot be pickled", "lambdas"],
         ),
-        (
-            "def loss(self, student, teacher): return F.mse_loss(student.repeat(2, 1), teacher[:0].repeat(2, 1))",
-            "scalar",
-            ["problem:"],
-        ),
     ],
     ids=[
         "nan",
@@ -305,7 +299,6 @@ def test_a_name_that_is_not_there(given: str, expected: list[str], capsys: pytes
         "half",
         "state",
         "pickle",
-        "empty",
     ],
 )
 def test_a_broken_method_is_diagnosed(
@@ -387,6 +380,12 @@ def test_divergence_and_slowness_are_told(monkeypatch: pytest.MonkeyPatch) -> No
     assert "too slow: 1 of" in outcome.problem
 
 
+def test_what_the_suite_cannot_give_is_not_held_against_the_method() -> None:
+    write("from lightning_kd.methods import CRD\n\nclass Mine(CRD):\n    pass\n")
+    (candidate,) = find_candidates("my_method.py")
+    assert not check_digits.train_on_digits(candidate).failed
+
+
 def test_without_the_benchmark_suite_the_contract_is_still_checked(
     only: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -398,12 +397,3 @@ def test_without_the_benchmark_suite_the_contract_is_still_checked(
     output = capsys.readouterr().out
     assert INSTALL in output
     assert "Mine: all 1 checks passed" in output
-
-
-def test_the_file_itself_is_not_changed(only: Any) -> None:
-    only("scalar")
-    path = Path(write(GOOD))
-    assert main(["check", str(path), "--skip_digits"]) == 0
-    assert path.read_text() == GOOD
-    with pytest.raises(CommandError, match="no file"):
-        find_candidates("other.py")

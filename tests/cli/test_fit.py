@@ -6,22 +6,19 @@ import importlib.util
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import pytest
-import safetensors.torch
 import torch
 import yaml
 from torch import Tensor
 
 from lightning_kd import Distillation, Teacher
-from lightning_kd.cli.errors import CommandError
 from lightning_kd.cli.fit_cli import CONFIG_FILE
 from lightning_kd.cli.fit_template import template
-from lightning_kd.cli.fit_weights import load_weights
 from lightning_kd.cli.main import main
 from lightning_kd.methods import KD
 
@@ -368,62 +365,6 @@ def test_a_defect_in_the_students_code_keeps_its_traceback(project: Path) -> Non
     (project / "my_project.py").write_text(PROJECT.replace("loss = F.cross_entropy", "loss = F.cross_entrophy"))
     with pytest.raises(AttributeError, match="cross_entrophy"):
         fit(config())
-
-
-# weights from files
-
-
-def whole_model(network: torch.nn.Module) -> Any:
-    """A Lightning checkpoint of a module that holds the network, with a metric beside it."""
-    state = {f"net.{key}": value for key, value in network.state_dict().items()}
-    return {"state_dict": {**state, "metric.total": torch.zeros(())}, "epoch": 3, "hyper_parameters": {"width": 8}}
-
-
-@pytest.mark.parametrize(
-    ("name", "write"),
-    [
-        ("raw.pt", lambda network, path: torch.save(network.state_dict(), path)),
-        ("lightning.ckpt", lambda network, path: torch.save(whole_model(network), path)),
-        ("research.pth", lambda network, path: torch.save({"model": network.state_dict(), "epoch": 240}, path)),
-        ("ddp.pt", lambda network, path: torch.save({f"module.{k}": v for k, v in network.state_dict().items()}, path)),
-        ("model.safetensors", lambda network, path: safetensors.torch.save_file(network.state_dict(), path)),
-    ],
-)
-def test_weights_are_found_in(name: str, write: Callable[[torch.nn.Module, str], None]) -> None:
-    network, other = project_module().TeacherNetwork(), project_module().TeacherNetwork()
-    write(network, name)
-    load_weights(other, name)
-    assert equal(other.state_dict(), network.state_dict())
-
-
-@pytest.mark.parametrize(
-    ("content", "expected"),
-    [
-        ({"body.weight": torch.zeros(8, 7)}, "Missing key"),
-        ({"other.weight": torch.zeros(8, 6)}, "not those of TeacherNetwork"),
-        ({"epoch": 3}, r"no state dict, but the keys \['epoch'\]"),
-        ([torch.zeros(2)], "no state dict, but list"),
-        (L.Trainer, "never pickled objects"),
-        (b"no checkpoint at all", "cannot read"),
-    ],
-    ids=["incomplete", "another network", "no tensors", "a list", "an object", "garbage"],
-)
-def test_other_files_are_refused(content: Any, expected: str) -> None:
-    network = project_module().TeacherNetwork()
-    before = {key: value.clone() for key, value in network.state_dict().items()}
-    if isinstance(content, bytes):
-        Path("file.pt").write_bytes(content)
-    else:
-        torch.save(content, "file.pt")
-    with pytest.raises(CommandError, match=expected):
-        load_weights(network, "file.pt")
-    assert equal(network.state_dict(), before)
-
-
-def test_damaged_safetensors_are_refused() -> None:
-    Path("file.safetensors").write_bytes(b"12345678{}")
-    with pytest.raises(CommandError, match="cannot read"):
-        load_weights(project_module().TeacherNetwork(), "file.safetensors")
 
 
 # the callback in somebody's own LightningCLI
