@@ -38,7 +38,7 @@ def recording(name: str) -> Any:
             self: Any, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None
         ) -> None:
             self.heard.append(name)
-            L.LightningModule.optimizer_step(self, epoch, batch_idx, optimizer, closure)
+            L.LightningModule.optimizer_step(self, epoch, batch_idx, optimizer, optimizer_closure)
 
         return optimizer_step
     return hook
