@@ -15,9 +15,8 @@ def calls_behind(loss: Tensor, calls: Sequence[Call]) -> list[Call]:
 
     With several optimizers a step makes several forwards and backwards; only the graph tells which belong together.
     """
-    wanted = {
-        id(node): call for call in calls for tensor in _tensors(call.output) if (node := tensor.grad_fn) is not None
-    }
+    # keyed by the nodes themselves: that keeps them alive, and with them their identity
+    wanted = {node: call for call in calls for tensor in _tensors(call.output) if (node := tensor.grad_fn) is not None}
     found: list[Call] = []
     if not wanted or loss.grad_fn is None:
         return found
@@ -28,7 +27,7 @@ def calls_behind(loss: Tensor, calls: Sequence[Call]) -> list[Call]:
         if node in seen:
             continue
         seen.add(node)
-        call = wanted.get(id(node))
+        call = wanted.get(node)
         if call is not None and not any(call is other for other in found):
             found.append(call)
             if len(found) == len(calls):

@@ -369,7 +369,9 @@ def test_lr_finder(door: int, tmp_path: Path) -> None:
 @pytest.mark.situation("weight averaging after Distillation")
 @DOORS
 def test_weight_averaging(door: int) -> None:
-    averaging = pytest.importorskip("lightning.pytorch.callbacks").EMAWeightAveraging(decay=0.5)
+    from lightning.pytorch.callbacks import EMAWeightAveraging
+
+    averaging = EMAWeightAveraging(decay=0.5)
     initial, _, _ = through_door(door, seeded(Innocent), callbacks=[averaging])
     averaged = averaging._average_model.module
     if door == 1:
