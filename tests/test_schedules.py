@@ -1,14 +1,18 @@
 import copy
 import io
 import math
+from dataclasses import replace
+from typing import get_type_hints
 
 import pytest
 import torch
 from jsonargparse import ArgumentParser
 
 from lightning_kd.engine.exchange import Progress
+from lightning_kd.methods import discover
 from lightning_kd.methods.logits.kd import KD
-from lightning_kd.schedules import Cosine, Curriculum, Linear, Product, TAIDSchedule, WarmUp, value_at
+from lightning_kd.schedules import Cosine, Curriculum, Linear, Product, Scheduled, TAIDSchedule, WarmUp, value_at
+from lightning_kd.testing import Rig
 
 
 def at(schedule, **progress):
@@ -164,3 +168,32 @@ def test_copies_are_independent():
     copied = copy.deepcopy(schedule)
     run(schedule.factors[0], [2.0, 1.0, 0.5], 1000)
     assert at(copied) == 0.4
+
+
+def temperature_methods() -> list[str]:
+    accepted = []
+    for name, method in discover().items():
+        hints = get_type_hints(method.__init__)
+        if hints.get("temperature") == Scheduled:
+            accepted.append(name)
+    return accepted
+
+
+def test_most_methods_with_a_temperature_take_a_schedule() -> None:
+    online = {"DML", "KDCL", "BDKD", "SwitOKD"}
+    assert {"KD", "DKD", "DIST", "NKD", "PLD", "WSLD", "WTTM", *online} <= set(temperature_methods())
+
+
+@pytest.mark.parametrize("name", temperature_methods())
+def test_a_scheduled_temperature_is_that_of_the_moment(name: str) -> None:
+    method = discover()[name]
+    fixed, other = Rig(lambda: method(temperature=2.0)), Rig(lambda: method(temperature=3.0))
+    scheduled = Rig(lambda: method(temperature=Linear(1.0, 3.0)))
+    exchange = fixed.exchange()
+    torch.manual_seed(1)
+    expected = fixed.method(exchange)
+    torch.manual_seed(1)
+    halfway = scheduled.method(replace(exchange, progress=Progress(fraction=0.5)))
+    torch.manual_seed(1)
+    assert not torch.equal(expected, other.method(exchange))
+    assert torch.equal(expected, halfway)

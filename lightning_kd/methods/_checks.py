@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lightning_kd.schedules import Scheduled
+
 
 def check_same_logits(student_logits: Tensor, teacher_logits: Tensor) -> None:
     """Raise ``ValueError`` unless both sides have the same shape."""
@@ -16,9 +18,9 @@ def check_same_logits(student_logits: Tensor, teacher_logits: Tensor) -> None:
         )
 
 
-def check_temperature(temperature: float) -> None:
-    """Raise ``ValueError`` unless the temperature is positive."""
-    if not temperature > 0:
+def check_temperature(temperature: Scheduled) -> None:
+    """Raise ``ValueError`` unless the temperature is positive; a schedule is checked value by value."""
+    if not callable(temperature) and not temperature > 0:
         raise ValueError(f"temperature must be positive, got {temperature}")
 
 

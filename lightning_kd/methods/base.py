@@ -132,6 +132,17 @@ class DistillationMethod(nn.Module):
         """
         raise NotImplementedError(f"{type(self).__name__} has no per-sample losses")
 
+    def deploy(self, network: nn.Module) -> nn.Module:
+        """The network to evaluate, to count and to keep: the student's own, unless the method says otherwise.
+
+        Args:
+            network: the student's network, trained or in training; the method is built by then.
+
+        Returns:
+            A module that is called like ``network`` and shares its weights.
+        """
+        return network
+
     def student_features(self, exchange: Exchange) -> list[Tensor]:
         """The student's tapped features, in the order of :attr:`pairs`."""
         return [exchange.student.feature(student_tap) for student_tap, _ in self.pairs]

@@ -13,6 +13,7 @@ from lightning_kd.engine.exchange import BuildContext, Exchange
 from lightning_kd.methods._checks import check_temperature
 from lightning_kd.methods.base import Citation, DistillationMethod, Layers, Weight
 from lightning_kd.methods.features._stages import check_same_maps, connectors_for, project, stage_maps, total
+from lightning_kd.schedules import Scheduled, value_at
 
 
 def cwd_loss(
@@ -63,7 +64,7 @@ class CWD(DistillationMethod):
     )
     aliases = ("ChannelWiseDivergence", "CWDLoss")
 
-    def __init__(self, temperature: float = 1.0, layers: Layers = "auto", weight: Weight = 5.0) -> None:
+    def __init__(self, temperature: Scheduled = 1.0, layers: Layers = "auto", weight: Weight = 5.0) -> None:
         super().__init__(weight, layers)
         check_temperature(temperature)
         self.temperature = temperature
@@ -82,4 +83,4 @@ class CWD(DistillationMethod):
         teacher = [to_map(feature) for feature in self.teacher_features(exchange)]
         projected = project(self.connectors, self.student_features(exchange))
         student = [resize_map(s, (t.shape[2], t.shape[3])) for s, t in zip(projected, teacher, strict=True)]
-        return cwd_loss(student, teacher, self.temperature)
+        return cwd_loss(student, teacher, value_at(self.temperature, exchange.progress))

@@ -48,7 +48,8 @@ def factor_transfer_loss(student_factor: Tensor, teacher_factor: Tensor, p: floa
     if mode == "repdistiller":
         student, teacher = (factor.square().mean(1) for factor in (student, teacher))
     student, teacher = (F.normalize(factor.flatten(1), dim=1) for factor in (student, teacher))
-    return (student - teacher).abs().pow(p).mean()
+    difference = (student - teacher).abs()
+    return difference.mean() if p == 1 else difference.pow(p).mean()
 
 
 def _check_mode(mode: str) -> None:

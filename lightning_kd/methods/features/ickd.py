@@ -40,7 +40,8 @@ def ickd_loss(student_features: Sequence[Tensor], teacher_features: Sequence[Ten
     losses = []
     for student, teacher in stage_maps(student_features, teacher_features):
         check_same_channels(student, teacher, "ICKD")
-        losses.append(F.mse_loss(_correlation(student), _correlation(teacher)) * student.shape[1])
+        difference = _correlation(student) - _correlation(teacher)
+        losses.append(difference.square().sum() / (student.shape[0] * student.shape[1]))
     return total(losses)
 
 

@@ -105,7 +105,8 @@ class _RightSingularVectors(torch.autograd.Function):
         outside = gradient - basis @ inside
         outside = outside * _safe_inverse(squares[:, None, : gradient.shape[2]], tolerance)
         turned = basis @ (inside * _safe_inverse(gaps, tolerance)) + outside
-        return matrix @ (turned @ leading.transpose(1, 2) + leading @ turned.transpose(1, 2)), None
+        # from left to right: the product of the two bases would be a square of the channels
+        return matrix @ turned @ leading.transpose(1, 2) + matrix @ leading @ turned.transpose(1, 2), None
 
 
 def _safe_inverse(values: Tensor, tolerance: Tensor) -> Tensor:

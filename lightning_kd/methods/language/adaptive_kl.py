@@ -9,7 +9,6 @@ from lightning_kd.methods.base import Citation, Weight
 from lightning_kd.methods.language._tokens import (
     IGNORE_INDEX,
     _TokenMethod,
-    kl_per_token,
     log_probabilities,
     masked_mean,
 )
@@ -43,8 +42,10 @@ def adaptive_kl_loss(
     """
     _check_mu(mu)
     student, teacher = log_probabilities(student_logits, teacher_logits, mask)
-    forward_share = _head_share(student.detach().exp(), teacher.exp(), mu)
-    divergence = forward_share * kl_per_token(teacher, student) + (1 - forward_share) * kl_per_token(student, teacher)
+    student_probability, teacher_probability, log_ratio = student.exp(), teacher.exp(), teacher - student
+    forward_share = _head_share(student_probability.detach(), teacher_probability, mu)
+    forward, reverse = (teacher_probability * log_ratio).sum(-1), -(student_probability * log_ratio).sum(-1)
+    divergence = forward_share * forward + (1 - forward_share) * reverse
     return masked_mean(divergence, mask)
 
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
+from lightning_kd.methods._checks import at_least_float32, check_same_logits
 from lightning_kd.methods.base import Citation, Weight
 from lightning_kd.methods.language._tokens import (
     IGNORE_INDEX,
     _TokenMethod,
+    check_mask,
     kl_per_token,
-    log_probabilities,
     masked_mean,
 )
 
@@ -41,8 +40,9 @@ def skew_forward_kl_loss(
     Reference: Ko et al., "DistiLLM: Towards Streamlined Distillation for Large Language Models", ICML 2024,
     arXiv:2402.03898.
     """
-    student, teacher = log_probabilities(student_logits, teacher_logits, mask)
-    return masked_mean(kl_per_token(teacher, _mixture(teacher, student, alpha)), mask)
+    check_same_logits(student_logits, teacher_logits)
+    check_mask(student_logits, mask)
+    return masked_mean(_skewed(teacher_logits.detach(), student_logits, alpha), mask)
 
 
 def skew_reverse_kl_loss(
@@ -65,14 +65,22 @@ def skew_reverse_kl_loss(
     Reference: Ko et al., "DistiLLM: Towards Streamlined Distillation for Large Language Models", ICML 2024,
     arXiv:2402.03898.
     """
-    student, teacher = log_probabilities(student_logits, teacher_logits, mask)
-    return masked_mean(kl_per_token(student, _mixture(student, teacher, alpha)), mask)
+    check_same_logits(student_logits, teacher_logits)
+    check_mask(student_logits, mask)
+    return masked_mean(_skewed(student_logits, teacher_logits.detach(), alpha), mask)
 
 
-def _mixture(log_p: Tensor, log_q: Tensor, alpha: float) -> Tensor:
-    """Logarithm of ``alpha * p + (1 - alpha) * q``."""
+def _skewed(p_logits: Tensor, q_logits: Tensor, alpha: float) -> Tensor:
+    """``KL(p || alpha * p + (1 - alpha) * q)`` over the last dimension."""
     _check_alpha(alpha)
-    return torch.logaddexp(log_p + math.log(alpha), log_q + math.log1p(-alpha)) if alpha > 0 else log_q
+    log_p, q_logits = at_least_float32(p_logits).log_softmax(-1), at_least_float32(q_logits)
+    if alpha == 0:
+        return kl_per_token(log_p, q_logits.log_softmax(-1))
+    p = log_p.exp()
+    mixture = torch.lerp(q_logits.softmax(-1), p, alpha)
+    # The mixture holds a share of p: where it underflows, p is as small and the term is nothing.
+    log_mixture = mixture.clamp_min(torch.finfo(mixture.dtype).tiny).log()
+    return (p * (log_p - log_mixture)).sum(-1)
 
 
 def _check_alpha(alpha: float) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from lightning_kd.methods._checks import at_least_float32, check_same_logits
 from lightning_kd.methods.base import Citation
-from lightning_kd.methods.language._tokens import _TokenMethod, log_probabilities, masked_mean
+from lightning_kd.methods.language._tokens import _TokenMethod, check_mask, masked_mean
 
 
 def total_variation_loss(student_logits: Tensor, teacher_logits: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -25,8 +26,11 @@ def total_variation_loss(student_logits: Tensor, teacher_logits: Tensor, mask: T
     Reference: Wen et al., "f-Divergence Minimization for Sequence-Level Knowledge Distillation", ACL 2023,
     arXiv:2307.15190.
     """
-    student, teacher = log_probabilities(student_logits, teacher_logits, mask)
-    return masked_mean((teacher.exp() - student.exp()).abs().sum(-1) / 2, mask)
+    check_same_logits(student_logits, teacher_logits)
+    check_mask(student_logits, mask)
+    student = at_least_float32(student_logits).softmax(-1)
+    teacher = at_least_float32(teacher_logits.detach()).softmax(-1)
+    return masked_mean((teacher - student).abs().sum(-1) / 2, mask)
 
 
 class TotalVariation(_TokenMethod):

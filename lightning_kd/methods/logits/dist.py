@@ -10,6 +10,7 @@ from lightning_kd.methods._checks import at_least_float32, check_same_logits, ch
 from lightning_kd.methods.base import Citation, DistillationMethod, Weight
 from lightning_kd.methods.logits._classes import check_matrix
 from lightning_kd.methods.logits._pearson import pearson
+from lightning_kd.schedules import Scheduled, value_at
 
 
 def dist_loss(
@@ -66,11 +67,19 @@ class DIST(DistillationMethod):
     citation = Citation("Knowledge Distillation from A Stronger Teacher", "Huang et al.", "NeurIPS", 2022, "2205.10536")
     aliases = ("DISTLoss",)
 
-    def __init__(self, beta: float = 1.0, gamma: float = 1.0, temperature: float = 4.0, weight: Weight = 2.0) -> None:
+    def __init__(
+        self, beta: float = 1.0, gamma: float = 1.0, temperature: Scheduled = 4.0, weight: Weight = 2.0
+    ) -> None:
         super().__init__(weight)
         check_temperature(temperature)
         self.beta, self.gamma, self.temperature = beta, gamma, temperature
 
     def forward(self, exchange: Exchange) -> Tensor:
         """See :func:`dist_loss`."""
-        return dist_loss(exchange.student.logits, exchange.teacher.logits, self.beta, self.gamma, self.temperature)
+        return dist_loss(
+            exchange.student.logits,
+            exchange.teacher.logits,
+            self.beta,
+            self.gamma,
+            value_at(self.temperature, exchange.progress),
+        )

@@ -10,6 +10,7 @@ from lightning_kd.methods._checks import at_least_float32, check_temperature
 from lightning_kd.methods.base import Citation, DistillationMethod, Layers, Weight
 from lightning_kd.methods.logits._pearson import pearson
 from lightning_kd.methods.logits.dist import dist_loss
+from lightning_kd.schedules import Scheduled, value_at
 
 
 def feature_relation_loss(
@@ -75,7 +76,7 @@ class DISTPlus(DistillationMethod):
         gamma: float = 1.0,
         iota: float = 1.0,
         kappa: float = 1.0,
-        temperature: float = 1.0,
+        temperature: Scheduled = 1.0,
         layers: Layers = "auto",
         weight: Weight = 1.0,
     ) -> None:
@@ -96,7 +97,13 @@ class DISTPlus(DistillationMethod):
 
     def forward(self, exchange: Exchange) -> Tensor:
         """See :func:`dist_loss` and :func:`feature_relation_loss`."""
-        loss = dist_loss(exchange.student.logits, exchange.teacher.logits, self.beta, self.gamma, self.temperature)
+        loss = dist_loss(
+            exchange.student.logits,
+            exchange.teacher.logits,
+            self.beta,
+            self.gamma,
+            value_at(self.temperature, exchange.progress),
+        )
         stages = zip(self.projectors, self.student_features(exchange), self.teacher_features(exchange), strict=True)
         for projector, student, teacher in stages:
             projected = projector(like_parameters(to_map(student), projector))

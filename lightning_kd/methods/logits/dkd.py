@@ -10,6 +10,7 @@ from lightning_kd.engine.exchange import Exchange
 from lightning_kd.methods._checks import at_least_float32, check_labels, check_same_logits, check_temperature
 from lightning_kd.methods.base import Citation, DistillationMethod, Weight
 from lightning_kd.methods.logits._classes import check_matrix, without_target
+from lightning_kd.schedules import Scheduled, value_at
 
 
 def dkd_loss(
@@ -90,7 +91,9 @@ class DKD(DistillationMethod):
     aliases = ("DKDLoss", "DecoupledKD")
     needs_target = True
 
-    def __init__(self, alpha: float = 1.0, beta: float = 8.0, temperature: float = 4.0, weight: Weight = 1.0) -> None:
+    def __init__(
+        self, alpha: float = 1.0, beta: float = 8.0, temperature: Scheduled = 4.0, weight: Weight = 1.0
+    ) -> None:
         super().__init__(weight)
         check_temperature(temperature)
         self.alpha, self.beta, self.temperature = alpha, beta, temperature
@@ -103,5 +106,5 @@ class DKD(DistillationMethod):
             exchange.labels,
             self.alpha,
             self.beta,
-            self.temperature,
+            value_at(self.temperature, exchange.progress),
         )

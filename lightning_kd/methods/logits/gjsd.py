@@ -11,6 +11,7 @@ from torch import Tensor
 from lightning_kd.engine.exchange import Exchange
 from lightning_kd.methods._checks import at_least_float32, check_same_logits, check_temperature
 from lightning_kd.methods.base import Citation, DistillationMethod, Weight
+from lightning_kd.schedules import Scheduled, value_at
 
 
 def generalized_jsd_loss(
@@ -88,7 +89,7 @@ class GJSD(DistillationMethod):
     aliases = ("JSD", "GKDLoss", "JensenShannon")
 
     def __init__(
-        self, beta: float = 0.5, temperature: float = 1.0, normalize: bool = False, weight: Weight = 1.0
+        self, beta: float = 0.5, temperature: Scheduled = 1.0, normalize: bool = False, weight: Weight = 1.0
     ) -> None:
         super().__init__(weight)
         check_temperature(temperature)
@@ -98,5 +99,9 @@ class GJSD(DistillationMethod):
     def forward(self, exchange: Exchange) -> Tensor:
         """See :func:`generalized_jsd_loss`."""
         return generalized_jsd_loss(
-            exchange.student.logits, exchange.teacher.logits, self.beta, self.temperature, self.normalize
+            exchange.student.logits,
+            exchange.teacher.logits,
+            self.beta,
+            value_at(self.temperature, exchange.progress),
+            self.normalize,
         )

@@ -8,6 +8,7 @@ from torch import Tensor
 from lightning_kd.engine.exchange import Exchange
 from lightning_kd.methods._checks import at_least_float32, check_same_logits, check_temperature
 from lightning_kd.methods.base import Citation, DistillationMethod, Weight
+from lightning_kd.schedules import Scheduled, value_at
 
 
 def kd_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float = 4.0) -> Tensor:
@@ -57,17 +58,18 @@ class KD(DistillationMethod):
     )
     aliases = ("HintonKD", "SoftTarget", "KDLoss")
 
-    def __init__(self, temperature: float = 4.0, weight: Weight = 1.0) -> None:
+    def __init__(self, temperature: Scheduled = 4.0, weight: Weight = 1.0) -> None:
         super().__init__(weight)
         check_temperature(temperature)
         self.temperature = temperature
 
     def forward(self, exchange: Exchange) -> Tensor:
         """See :func:`kd_loss`."""
-        return kd_loss(exchange.student.logits, exchange.teacher.logits, self.temperature)
+        return kd_loss(exchange.student.logits, exchange.teacher.logits, value_at(self.temperature, exchange.progress))
 
     def per_sample(self, exchange: Exchange) -> Tensor:
         """The loss of each sample, ``(B,)``."""
         student_logits, teacher_logits = exchange.student.logits, exchange.teacher.logits
         check_same_logits(student_logits, teacher_logits)
-        return _divergence(student_logits, teacher_logits, self.temperature) * self.temperature**2
+        temperature = value_at(self.temperature, exchange.progress)
+        return _divergence(student_logits, teacher_logits, temperature) * temperature**2

@@ -9,6 +9,7 @@ from lightning_kd.engine.exchange import Exchange
 from lightning_kd.methods._checks import at_least_float32, check_labels, check_same_logits, check_temperature
 from lightning_kd.methods.base import Citation, DistillationMethod, Weight
 from lightning_kd.methods.logits._classes import check_matrix, without_target
+from lightning_kd.schedules import Scheduled, value_at
 
 
 def nkd_loss(
@@ -74,11 +75,17 @@ class NKD(DistillationMethod):
     aliases = ("NKDLoss",)
     needs_target = True
 
-    def __init__(self, gamma: float = 1.5, temperature: float = 1.0, weight: Weight = 1.0) -> None:
+    def __init__(self, gamma: float = 1.5, temperature: Scheduled = 1.0, weight: Weight = 1.0) -> None:
         super().__init__(weight)
         check_temperature(temperature)
         self.gamma, self.temperature = gamma, temperature
 
     def forward(self, exchange: Exchange) -> Tensor:
         """See :func:`nkd_loss`."""
-        return nkd_loss(exchange.student.logits, exchange.teacher.logits, exchange.labels, self.gamma, self.temperature)
+        return nkd_loss(
+            exchange.student.logits,
+            exchange.teacher.logits,
+            exchange.labels,
+            self.gamma,
+            value_at(self.temperature, exchange.progress),
+        )

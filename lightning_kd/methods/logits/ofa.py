@@ -10,6 +10,7 @@ from lightning_kd.methods._checks import at_least_float32, check_labels, check_s
 from lightning_kd.methods.base import Citation, DistillationMethod, Layers, Weight
 from lightning_kd.methods.logits._classes import check_matrix
 from lightning_kd.methods.logits._ofa_branches import make_branch
+from lightning_kd.schedules import Scheduled, value_at
 
 
 def ofa_loss(
@@ -87,7 +88,7 @@ class OFA(DistillationMethod):
         self,
         eps: float = 1.0,
         branch_eps: float | None = None,
-        temperature: float = 1.0,
+        temperature: Scheduled = 1.0,
         logit_weight: float = 1.0,
         branch_weight: float = 1.0,
         layers: Layers = "auto",
@@ -121,9 +122,13 @@ class OFA(DistillationMethod):
     def forward(self, exchange: Exchange) -> Tensor:
         """See :func:`ofa_loss`."""
         teacher, target = exchange.teacher.logits, exchange.labels
-        loss = self.logit_weight * ofa_loss(exchange.student.logits, teacher, target, self.eps, self.temperature)
+        loss = self.logit_weight * ofa_loss(
+            exchange.student.logits, teacher, target, self.eps, value_at(self.temperature, exchange.progress)
+        )
         for branch, stage in zip(self.branches, self.student_features(exchange), strict=True):
-            term = ofa_loss(branch(stage), teacher, target, self.branch_eps, self.temperature)
+            term = ofa_loss(
+                branch(stage), teacher, target, self.branch_eps, value_at(self.temperature, exchange.progress)
+            )
             loss = loss + self.branch_weight * term
         return loss
 

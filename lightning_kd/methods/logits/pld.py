@@ -12,6 +12,7 @@ from lightning_kd.engine.exchange import Exchange
 from lightning_kd.methods._checks import at_least_float32, check_labels, check_same_logits, check_temperature
 from lightning_kd.methods.base import Citation, DistillationMethod, Weight
 from lightning_kd.methods.logits._classes import check_matrix
+from lightning_kd.schedules import Scheduled, value_at
 
 PositionWeights = Literal["teacher", "top", "uniform", "decay"]
 """How the choices of a ranking are weighted; see :func:`pld_loss`."""
@@ -108,7 +109,7 @@ class PLD(DistillationMethod):
     aliases = ("PlackettLuce", "ListMLE", "PListMLE")
     needs_target = True
 
-    def __init__(self, temperature: float = 1.0, mode: PositionWeights = "teacher", weight: Weight = 1.0) -> None:
+    def __init__(self, temperature: Scheduled = 1.0, mode: PositionWeights = "teacher", weight: Weight = 1.0) -> None:
         super().__init__(weight)
         check_temperature(temperature)
         if mode not in get_args(PositionWeights):
@@ -117,4 +118,10 @@ class PLD(DistillationMethod):
 
     def forward(self, exchange: Exchange) -> Tensor:
         """See :func:`pld_loss`."""
-        return pld_loss(exchange.student.logits, exchange.teacher.logits, exchange.labels, self.temperature, self.mode)
+        return pld_loss(
+            exchange.student.logits,
+            exchange.teacher.logits,
+            exchange.labels,
+            value_at(self.temperature, exchange.progress),
+            self.mode,
+        )

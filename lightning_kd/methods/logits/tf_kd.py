@@ -12,6 +12,7 @@ from lightning_kd.engine.exchange import Exchange
 from lightning_kd.methods._checks import at_least_float32, check_labels, check_temperature
 from lightning_kd.methods.base import Citation, DistillationMethod, Weight
 from lightning_kd.methods.logits._classes import check_matrix
+from lightning_kd.schedules import Scheduled, value_at
 
 TfKDMode = Literal["code", "paper"]
 """Whether the student is tempered (``"paper"``) or not (``"code"``); see :func:`virtual_teacher_loss`."""
@@ -63,7 +64,7 @@ def virtual_teacher_loss(
     return F.kl_div(log_student, teacher, reduction="none", log_target=True).sum(-1).mean()
 
 
-def _check(correct_probability: float, temperature: float, mode: str) -> None:
+def _check(correct_probability: float, temperature: Scheduled, mode: str) -> None:
     check_temperature(temperature)
     if not 0 < correct_probability < 1:
         raise ValueError(f"correct_probability must be in (0, 1), got {correct_probability}")
@@ -97,7 +98,7 @@ class TfKD(DistillationMethod):
     def __init__(
         self,
         correct_probability: float = 0.99,
-        temperature: float = 20.0,
+        temperature: Scheduled = 20.0,
         mode: TfKDMode = "code",
         weight: Weight = 0.1,
     ) -> None:
@@ -109,5 +110,9 @@ class TfKD(DistillationMethod):
     def forward(self, exchange: Exchange) -> Tensor:
         """See :func:`virtual_teacher_loss`."""
         return virtual_teacher_loss(
-            exchange.student.logits, exchange.labels, self.correct_probability, self.temperature, self.mode
+            exchange.student.logits,
+            exchange.labels,
+            self.correct_probability,
+            value_at(self.temperature, exchange.progress),
+            self.mode,
         )

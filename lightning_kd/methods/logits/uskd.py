@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -86,7 +87,9 @@ def _rank(student: Tensor, weak: Tensor, target: Tensor, mode: USKDMode) -> Tens
     scores = _relative(F.softmax(weak, dim=-1), target)
     prediction = F.log_softmax(student, dim=-1) if mode == "code" else F.softmax(student, dim=-1)
     scores = scores + _relative(prediction, target)
-    return scores.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
+    order = scores.argsort(dim=-1, descending=True, stable=True)
+    positions = torch.arange(order.shape[-1], device=order.device).expand_as(order)
+    return torch.empty_like(order).scatter(-1, order, positions)
 
 
 def _relative(prediction: Tensor, target: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from lightning_kd.engine.exchange import Exchange
 from lightning_kd.methods._checks import at_least_float32, check_labels, check_same_logits, check_temperature
 from lightning_kd.methods.base import Citation, DistillationMethod, Weight
 from lightning_kd.methods.logits._classes import check_matrix
+from lightning_kd.schedules import Scheduled, value_at
 
 _EPS = 1e-7
 
@@ -73,11 +74,16 @@ class WSLD(DistillationMethod):
     aliases = ("WSL", "WSLDLoss")
     needs_target = True
 
-    def __init__(self, temperature: float = 2.0, weight: Weight = 2.5) -> None:
+    def __init__(self, temperature: Scheduled = 2.0, weight: Weight = 2.5) -> None:
         super().__init__(weight)
         check_temperature(temperature)
         self.temperature = temperature
 
     def forward(self, exchange: Exchange) -> Tensor:
         """See :func:`wsld_loss`."""
-        return wsld_loss(exchange.student.logits, exchange.teacher.logits, exchange.labels, self.temperature)
+        return wsld_loss(
+            exchange.student.logits,
+            exchange.teacher.logits,
+            exchange.labels,
+            value_at(self.temperature, exchange.progress),
+        )

@@ -9,6 +9,7 @@ from torch import Tensor
 from lightning_kd.engine.exchange import Exchange
 from lightning_kd.methods._checks import at_least_float32, check_same_logits, check_temperature
 from lightning_kd.methods.base import Citation, DistillationMethod, Weight
+from lightning_kd.schedules import Scheduled, value_at
 
 
 def ttm_loss(
@@ -64,11 +65,16 @@ class WTTM(DistillationMethod):
     )
     aliases = ("TTM", "TransformedTeacherMatching")
 
-    def __init__(self, temperature: float = 10.0, weighted: bool = True, weight: Weight = 3.0) -> None:
+    def __init__(self, temperature: Scheduled = 10.0, weighted: bool = True, weight: Weight = 3.0) -> None:
         super().__init__(weight)
         check_temperature(temperature)
         self.temperature, self.weighted = temperature, weighted
 
     def forward(self, exchange: Exchange) -> Tensor:
         """See :func:`ttm_loss`."""
-        return ttm_loss(exchange.student.logits, exchange.teacher.logits, self.temperature, self.weighted)
+        return ttm_loss(
+            exchange.student.logits,
+            exchange.teacher.logits,
+            value_at(self.temperature, exchange.progress),
+            self.weighted,
+        )

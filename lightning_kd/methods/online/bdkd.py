@@ -20,6 +20,7 @@ from lightning_kd.methods.online.base import (
     split_roles,
 )
 from lightning_kd.methods.online.dml import mutual_learning_loss
+from lightning_kd.schedules import Scheduled, value_at
 
 EntropyOn = Literal["untempered", "tempered"]
 Weighting = Literal["hard", "none", "forward", "reverse"]
@@ -68,23 +69,26 @@ def balanced_divergence_loss(
     student_logits, teacher_logits = at_least_float32(student_logits), at_least_float32(teacher_logits.detach())
     student = F.log_softmax(student_logits / temperature, dim=-1)
     teacher = F.log_softmax(teacher_logits / temperature, dim=-1)
-    forward = (teacher.exp() * (teacher - student)).sum(-1)
-    reverse = (student.exp() * (student - teacher)).sum(-1)
+    student_probability, teacher_probability, log_ratio = student.exp(), teacher.exp(), teacher - student
+    forward = (teacher_probability * log_ratio).sum(-1)
+    reverse = -(student_probability * log_ratio).sum(-1)
     if weighting == "hard":
-        scale = temperature if entropy_on == "tempered" else 1.0
-        gap = _entropy(teacher_logits / scale) - _entropy(student_logits.detach() / scale)
+        if entropy_on == "untempered" and temperature != 1:
+            gap = _entropy(teacher_logits.log_softmax(-1)) - _entropy(student_logits.detach().log_softmax(-1))
+        else:
+            student_entropy = _entropy(student.detach(), student_probability.detach())
+            gap = _entropy(teacher, teacher_probability) - student_entropy
         forward = torch.where(gap > 0, delta, 1.0) * forward
         reverse = torch.where(gap < 0, delta, 1.0) * reverse
     per_sample = {"forward": forward, "reverse": reverse}.get(weighting, forward + reverse)
     return per_sample.mean() * temperature**2
 
 
-def _entropy(logits: Tensor) -> Tensor:
-    log_probability = F.log_softmax(logits, dim=-1)
-    return -(log_probability.exp() * log_probability).sum(-1)
+def _entropy(log_probability: Tensor, probability: Tensor | None = None) -> Tensor:
+    return -((log_probability.exp() if probability is None else probability) * log_probability).sum(-1)
 
 
-def _check_options(delta: float, temperature: float, entropy_on: str, weighting: str) -> None:
+def _check_options(delta: float, temperature: Scheduled, entropy_on: str, weighting: str) -> None:
     check_temperature(temperature)
     check_factor("delta", delta)
     _check_choice("entropy_on", entropy_on, get_args(EntropyOn))
@@ -135,7 +139,7 @@ class BDKD(OnlineMethod):
     def __init__(
         self,
         delta: float = 2.0,
-        temperature: float = 1.0,
+        temperature: Scheduled = 1.0,
         alpha: float = 1.0,
         alpha_teacher: float = 1.0,
         entropy_on: EntropyOn = "untempered",
@@ -167,20 +171,21 @@ class BDKD(OnlineMethod):
     def forward(self, exchange: Exchange) -> Tensor:
         """The student's balanced divergence and, online, every peer's whole loss."""
         students, teachers = split_roles(all_logits(exchange), self.fellow_students)
-        total = self.alpha * self._balanced(students[0], teachers)
+        temperature = value_at(self.temperature, exchange.progress)
+        total = self.alpha * self._balanced(students[0], teachers, temperature)
         if self.teacher_mode == "frozen":
             return total
         for student in students[1:]:
             own = cross_entropy(student, exchange.labels)
-            total = total + own + self.alpha * self._balanced(student, teachers)
+            total = total + own + self.alpha * self._balanced(student, teachers, temperature)
         for teacher in teachers:
             own = cross_entropy(teacher, exchange.labels)
-            total = total + own + self.alpha_teacher * mutual_learning_loss(teacher, students, self.temperature)
+            total = total + own + self.alpha_teacher * mutual_learning_loss(teacher, students, temperature)
         return total
 
-    def _balanced(self, student: Tensor, teachers: list[Tensor]) -> Tensor:
+    def _balanced(self, student: Tensor, teachers: list[Tensor], temperature: float) -> Tensor:
         terms = [
-            balanced_divergence_loss(student, teacher, self.delta, self.temperature, self.entropy_on, self.weighting)
+            balanced_divergence_loss(student, teacher, self.delta, temperature, self.entropy_on, self.weighting)
             for teacher in teachers
         ]
         return torch.stack(terms).mean()

@@ -12,6 +12,7 @@ from lightning_kd.methods._checks import check_temperature
 from lightning_kd.methods.base import Citation, Weight
 from lightning_kd.methods.logits.kd import kd_loss
 from lightning_kd.methods.online.base import OnlineMethod, all_logits, check_factor, cross_entropy
+from lightning_kd.schedules import Scheduled, value_at
 
 
 def mutual_learning_loss(student_logits: Tensor, peer_logits: Sequence[Tensor], temperature: float = 1.0) -> Tensor:
@@ -63,7 +64,7 @@ class DML(OnlineMethod):
 
     def __init__(
         self,
-        temperature: float = 1.0,
+        temperature: Scheduled = 1.0,
         alpha: float = 1.0,
         weight: Weight = 1.0,
         peer_lr: float | None = None,
@@ -77,9 +78,15 @@ class DML(OnlineMethod):
     def forward(self, exchange: Exchange) -> Tensor:
         """The student's divergence from the peers, and every peer's whole loss."""
         networks = all_logits(exchange)
-        total = self.alpha * mutual_learning_loss(networks[0], networks[1:], self.temperature)
+        total = self.alpha * mutual_learning_loss(
+            networks[0], networks[1:], value_at(self.temperature, exchange.progress)
+        )
         for position, peer in enumerate(networks[1:], start=1):
             others = networks[:position] + networks[position + 1 :]
             own = cross_entropy(peer, exchange.labels)
-            total = total + own + self.alpha * mutual_learning_loss(peer, others, self.temperature)
+            total = (
+                total
+                + own
+                + self.alpha * mutual_learning_loss(peer, others, value_at(self.temperature, exchange.progress))
+            )
         return total

@@ -18,6 +18,7 @@ from lightning_kd.methods.online.ensembles import (
     min_logit_ensemble,
     naive_ensemble,
 )
+from lightning_kd.schedules import Scheduled, value_at
 
 Variant = Literal["naive", "linear", "min_logit", "general"]
 
@@ -60,7 +61,7 @@ class KDCL(OnlineMethod):
     def __init__(
         self,
         variant: Variant = "min_logit",
-        temperature: float = 2.0,
+        temperature: Scheduled = 2.0,
         alpha: float = 1.0,
         weight: Weight = 1.0,
         peer_lr: float | None = None,
@@ -77,8 +78,8 @@ class KDCL(OnlineMethod):
         """The student's divergence from the ensemble, and every peer's whole loss."""
         networks = all_logits(exchange)
         ensemble = ENSEMBLES[self.variant](networks, exchange.labels)
-        total = self.alpha * kd_loss(networks[0], ensemble, self.temperature)
+        total = self.alpha * kd_loss(networks[0], ensemble, value_at(self.temperature, exchange.progress))
         for peer in networks[1:]:
             own = cross_entropy(peer, exchange.labels)
-            total = total + own + self.alpha * kd_loss(peer, ensemble, self.temperature)
+            total = total + own + self.alpha * kd_loss(peer, ensemble, value_at(self.temperature, exchange.progress))
         return total

@@ -20,6 +20,7 @@ from lightning_kd.methods.online.base import (
     split_roles,
 )
 from lightning_kd.methods.online.dml import mutual_learning_loss
+from lightning_kd.schedules import Scheduled, value_at
 
 
 def gap_statistics(student_logits: Tensor, teacher_logits: Tensor, target: Tensor) -> Tensor:
@@ -104,7 +105,7 @@ class SwitOKD(OnlineMethod):
 
     def __init__(
         self,
-        temperature: float = 1.0,
+        temperature: Scheduled = 1.0,
         alpha: float = 1.0,
         fellow_students: int = 0,
         weight: Weight = 1.0,
@@ -120,22 +121,23 @@ class SwitOKD(OnlineMethod):
     def forward(self, exchange: Exchange) -> Tensor:
         """The student's divergences and the whole losses of the peers that learn from this batch."""
         students, teachers = split_roles(all_logits(exchange), self.fellow_students)
-        labels = exchange.labels
-        total = self.alpha * self._student_term(0, students, teachers)
+        labels, temperature = exchange.labels, value_at(self.temperature, exchange.progress)
+        total = self.alpha * _student_term(0, students, teachers, temperature)
         for position, student in enumerate(students[1:], start=1):
             own = cross_entropy(student, labels)
-            total = total + own + self.alpha * self._student_term(position, students, teachers)
+            total = total + own + self.alpha * _student_term(position, students, teachers, temperature)
         for teacher, pauses in zip(teachers, _decide(students, teachers, labels), strict=True):
             learns_from = [student for student, expert in zip(students, pauses, strict=True) if not expert]
             if learns_from:
                 own = cross_entropy(teacher, labels)
-                total = total + own + self.alpha * mutual_learning_loss(teacher, learns_from, self.temperature)
+                total = total + own + self.alpha * mutual_learning_loss(teacher, learns_from, temperature)
         return total
 
-    def _student_term(self, position: int, students: list[Tensor], teachers: list[Tensor]) -> Tensor:
-        student, fellows = students[position], students[:position] + students[position + 1 :]
-        term = torch.stack([kd_loss(student, teacher, self.temperature) for teacher in teachers]).mean()
-        return term + mutual_learning_loss(student, fellows, self.temperature) if fellows else term
+
+def _student_term(position: int, students: list[Tensor], teachers: list[Tensor], temperature: float) -> Tensor:
+    student, fellows = students[position], students[:position] + students[position + 1 :]
+    term = torch.stack([kd_loss(student, teacher, temperature) for teacher in teachers]).mean()
+    return term + mutual_learning_loss(student, fellows, temperature) if fellows else term
 
 
 def _decide(students: list[Tensor], teachers: list[Tensor], labels: Tensor) -> list[list[bool]]:

@@ -79,13 +79,14 @@ def _log_interpolate(scores: Tensor, log_baseline: Tensor, alpha: float) -> Tens
 def _leave_one_out(scores: Tensor) -> Tensor:
     """Log-sum-exp of each row without one entry, for every entry, ``(B, B)``.
 
-    From sums of what comes before and what comes after: subtracting the entry from the whole row's sum would cancel
-    where one score dominates, and a masked ``(B, B, B)`` tensor would be large.
+    An entry other than the largest has at most half of the row's sum, so that subtracting it is safe. For the largest
+    it would cancel: there the others are summed. A masked ``(B, B, B)`` tensor would be large.
     """
-    edge = scores.new_full((scores.shape[0], 1), -math.inf)
-    before = torch.cat([edge, scores[:, :-1].logcumsumexp(1)], 1)
-    after = torch.cat([scores[:, 1:].flip(1).logcumsumexp(1).flip(1), edge], 1)
-    return torch.logaddexp(before, after)
+    largest, at = scores.max(1, keepdim=True)
+    rest = scores.scatter(1, at, -math.inf).logsumexp(1, keepdim=True)
+    whole = torch.logaddexp(largest, rest)
+    share = (scores - whole).exp().scatter(1, at, 0.0)
+    return (whole + torch.log1p(-share)).scatter(1, at, rest)
 
 
 def _check_alpha(alpha: float) -> None:

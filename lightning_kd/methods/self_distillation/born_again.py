@@ -8,6 +8,7 @@ from lightning_kd.engine.exchange import Exchange
 from lightning_kd.methods._checks import check_temperature
 from lightning_kd.methods.base import Citation, DistillationMethod, Weight
 from lightning_kd.methods.logits.kd import kd_loss
+from lightning_kd.schedules import Scheduled, value_at
 
 
 class BornAgain(DistillationMethod):
@@ -27,11 +28,11 @@ class BornAgain(DistillationMethod):
     citation = Citation("Born-Again Neural Networks", "Furlanello et al.", "ICML", 2018, "1805.04770")
     aliases = ("BAN", "BornAgainNetworks")
 
-    def __init__(self, temperature: float = 1.0, weight: Weight = 1.0) -> None:
+    def __init__(self, temperature: Scheduled = 1.0, weight: Weight = 1.0) -> None:
         super().__init__(weight)
         check_temperature(temperature)
         self.temperature = temperature
 
     def forward(self, exchange: Exchange) -> Tensor:
         """See :func:`~lightning_kd.methods.logits.kd.kd_loss`."""
-        return kd_loss(exchange.student.logits, exchange.teacher.logits, self.temperature)
+        return kd_loss(exchange.student.logits, exchange.teacher.logits, value_at(self.temperature, exchange.progress))

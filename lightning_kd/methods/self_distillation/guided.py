@@ -48,15 +48,16 @@ def guided_self_distillation_loss(
     check_labels(student_logits, target)
     _check_objective(objective)
     soft = at_least_float32(teacher_logits.detach()).softmax(-1)
-    hard = F.one_hot(target, soft.shape[-1]).to(soft.dtype)
     student_logits = at_least_float32(student_logits)
     if objective == "mse":
         probability = student_logits.softmax(-1)
+        hard = F.one_hot(target, soft.shape[-1]).to(soft.dtype)
         losses = [(probability - wanted).square().sum(-1).mean() for wanted in (hard, soft)]
     else:
         # the two terms apart: with a weight outside [0, 1] the mixture is no distribution
         log_probability = F.log_softmax(student_logits, dim=-1)
-        losses = [-(wanted * log_probability).sum(-1).mean() for wanted in (hard, soft)]
+        label_term = -log_probability.gather(-1, target.unsqueeze(-1)).mean()
+        losses = [label_term, -(soft * log_probability).sum(-1).mean()]
     return alpha * losses[0] + (1 - alpha) * losses[1]
 
 
