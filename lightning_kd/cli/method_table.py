@@ -25,6 +25,7 @@ class MethodRow:
         taps: which layers it compares by default: ``"logits only"``, ``"auto"``, ``"penultimate"`` or the names.
         needs_target: whether it needs class labels.
         needs_teacher: whether it needs a teacher.
+        needs_index: whether it needs the samples' indices.
         has_setup_pass: whether it looks at the training set once before training.
         trains_teacher: whether the teacher trains along.
         citation: where it was published.
@@ -35,6 +36,7 @@ class MethodRow:
     taps: str
     needs_target: bool
     needs_teacher: bool
+    needs_index: bool
     has_setup_pass: bool
     trains_teacher: bool
     citation: str
@@ -45,6 +47,7 @@ class MethodRow:
         asked = {
             "target": self.needs_target,
             "features": self.taps != LOGITS_ONLY,
+            "sample index": self.needs_index,
             "setup pass": self.has_setup_pass,
             "trains teacher": self.trains_teacher,
             "no teacher": not self.needs_teacher,
@@ -111,6 +114,7 @@ def _row(name: str, cls: type[DistillationMethod]) -> MethodRow:
         taps=_taps(method),
         needs_target=cls.needs_target,
         needs_teacher=cls.needs_teacher,
+        needs_index=cls.needs_index,
         has_setup_pass=cls.has_setup_pass,
         trains_teacher=cls.trains_teacher,
         citation=str(cls.citation) if cls.citation else NOTHING,

@@ -23,6 +23,12 @@ def protocol_table(protocols: Sequence[Protocol]) -> Table:
     table.add_column("hash", no_wrap=True)
     for protocol in protocols:
         pairs = "\n".join(f"{name}: {pair.teacher} → {pair.student}" for name, pair in protocol.pairs.items())
-        methods, seeds = ", ".join(protocol.methods), ", ".join(map(str, protocol.seeds))
+        methods, seeds = _methods(protocol), ", ".join(map(str, protocol.seeds))
         table.add_row(protocol.id, protocol.title, pairs, methods, seeds, protocol.hash[:12])
     return table
+
+
+def _methods(protocol: Protocol) -> str:
+    core = protocol.core or tuple(protocol.methods)
+    more = len(protocol.methods) - len(core)
+    return ", ".join(core) + (f" and {more} more (--methods all)" if more else "")

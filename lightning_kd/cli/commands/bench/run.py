@@ -22,7 +22,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = command_parser(__name__)
     parser.add_argument("protocol", metavar="PROTOCOL", help="Protocol to run; see `lightning-kd bench list`.")
     parser.add_argument("--seeds", metavar="SEEDS", help="Such as 0-4 or 0,1,7; by default all of the protocol's.")
-    parser.add_argument("--methods", metavar="NAMES", help="Rows to run, such as plain,KD; by default all.")
+    parser.add_argument("--methods", metavar="NAMES", help="Rows, such as plain,KD, or all; by default the core rows.")
     parser.add_argument("--pairs", metavar="NAMES", help="Pairs to run, separated by commas; by default all.")
     parser.add_argument("--workers", type=PositiveInt, metavar="N", help="Processes; by default two.")
     parser.add_argument("--output", metavar="DIR", default=RUNS, help="Directory for results, logs and teachers.")
