@@ -10,6 +10,8 @@ import lightning as L
 import pytest
 from support import CLASSES, ResNetLike, difference, loader, make_student, make_teacher
 
+from lightning_kd.testing import run_contract
+
 README = Path(__file__).parents[1] / "README.md"
 
 
@@ -53,8 +55,11 @@ def test_a_plain_network() -> None:
 
 
 def test_the_method_to_write() -> None:
-    names: dict[str, Any] = {}
+    names: dict[str, Any] = {"__name__": "readme"}
     exec(block("ProbabilityMSE"), names)
+    broken = [result for result in run_contract(names["ProbabilityMSE"]) if not result.passed]
+    # pickling needs an importable module
+    assert [result.name for result in broken] in ([], ["copies"])
     student = make_student()
     names |= {"student": student, "teacher": make_teacher(), "loader": loader(8)}
     exec("from lightning_kd import Distillation; import lightning as L", names)

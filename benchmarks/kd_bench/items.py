@@ -9,6 +9,7 @@ from typing import Literal
 
 from kd_bench.data.base import open_data
 from kd_bench.environment import describe_environment
+from kd_bench.fusion import create_strategy
 from kd_bench.models import create_model
 from kd_bench.protocol import MethodRow, Pair, Protocol, json_sha256
 from kd_bench.results import (
@@ -91,13 +92,12 @@ class Item:
     def fingerprint(self) -> str:
         """Hash of everything that decides the numbers; a finished item with another fingerprint is done again.
 
-        Besides the protocol that is the method with its parameters and its source file, and the versions of the
-        libraries that compute; not the machine.
+        Besides the protocol that is the method with its parameters, teacher, fusion and source files, and the versions
+        of the libraries that compute; not the machine.
         """
         environment = describe_environment()
-        method = self.method.model_dump(
-            mode="json", include={"name", "class_path", "parameters", "task_weight", "source_sha256"}
-        )
+        decisive = {"name", "class_path", "parameters", "task_weight", "teacher", "fusion", "source_sha256"}
+        method = self.method.model_dump(mode="json", include=decisive)
         return json_sha256(
             {
                 "protocol": self.protocol.hash,
@@ -137,6 +137,8 @@ class Item:
             UserError: if one cannot.
         """
         create_method(self.row)
+        if self.row.fusion is not None:
+            create_strategy(self.row.fusion)
         data = open_data(self.protocol.data, self.protocol.student_recipe, self.seed)
         for name in (self.pair.student, self.pair.teacher):
             create_model(name, num_classes=data.num_classes, in_channels=data.image_shape[0])

@@ -1,8 +1,8 @@
 """A protocol: the frozen recipe under which methods are compared, and its hash.
 
 The hash covers all that a protocol owns: data, pairs, recipes, seeds, metrics. It does not cover titles, and not the
-table of methods: adding a method, or setting another one's hyper-parameters, must not make the results of the others
-incomparable. What a method was run with is recorded in its own results instead.
+table of methods or which of its rows are run by default: adding a method, or setting another one's hyper-parameters,
+must not make the results of the others incomparable. What a method was run with is recorded in its own results instead.
 """
 
 from __future__ import annotations
@@ -19,10 +19,13 @@ from pydantic import Field, JsonValue, ValidationError, field_validator, model_v
 from kd_bench.errors import UserError
 from kd_bench.names import unknown
 from kd_bench.recipe import NonNegative, Recipe, Spec, TeacherRecipe
-from kd_bench.results import PLAIN, Name, Seed, Sha256
+from kd_bench.results import PLAIN, Name, Seed, Sha256, TeacherKind
 
 QUICK = "-quick"
 """Suffix of the shortened variant of a protocol."""
+
+ALL = "all"
+"""Stands for all rows where rows are chosen."""
 
 Metric = Literal["accuracy", "nll", "ece", "agreement"]
 
@@ -48,19 +51,50 @@ class Pair(Spec):
     teacher: Name
 
 
+class FusionSpec(Spec):
+    """Sample-wise ratios between the task and the distillation loss; see :class:`~lightning_kd.callbacks.FusionRatio`.
+
+    Attributes:
+        class_path: name in ``lightning_kd.callbacks`` or dotted path of a strategy; ``class`` in the file.
+        parameters: its constructor arguments.
+        hold_out: share of the training split that the student is not trained on and the strategy gets as
+            ``validation``, for strategies that learn.
+    """
+
+    class_path: str = Field(alias="class")
+    parameters: dict[str, JsonValue] = Field(default_factory=dict)
+    hold_out: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+
+
 class MethodRow(Spec):
     """A row of the table: a method and its hyper-parameters, the same for all pairs.
 
     Attributes:
         class_path: name in ``lightning_kd.methods`` or dotted path; ``None`` for the plain student; ``class`` in the
             file.
-        parameters: constructor arguments.
-        task_weight: factor of the student's own loss.
+        parameters: constructor arguments; ``alpha: auto`` of guided self-distillation is chosen in each run on the
+            validation split.
+        task_weight: factor of the student's own loss; without meaning under a fusion.
+        teacher: who teaches, unless the method needs nobody. ``trained``: the pair's teacher; ``scratch``: a new
+            network of the teacher's architecture, ``student``: one of the student's, both for methods that train it
+            along; ``previous``: the plain student of this seed, trained first.
+        fusion: sample-wise ratios in place of the fixed weights.
     """
 
     class_path: str | None = Field(default=None, alias="class")
     parameters: dict[str, JsonValue] = Field(default_factory=dict)
     task_weight: NonNegative = 1.0
+    teacher: TeacherKind = "trained"
+    fusion: FusionSpec | None = None
+
+    @model_validator(mode="after")
+    def _means_something(self) -> Self:
+        settings = self.model_fields_set - {"class_path"}
+        if self.class_path is None and settings:
+            raise ValueError(f"a row without a class is the plain student, which takes no {min(settings)}")
+        if self.fusion is not None and "task_weight" in self.model_fields_set:
+            raise ValueError("a fusion weighs the student's own loss itself; leave task_weight out")
+        return self
 
 
 class Protocol(Spec):
@@ -77,6 +111,7 @@ class Protocol(Spec):
         teacher_recipe: how teachers are trained on the spot.
         student_recipe: how students are trained, with every method.
         methods: row name → method.
+        core: names of the rows that are run unless others are asked for; all of them if empty.
         seeds: the seeds of a run set.
         metrics: what is measured on the test split after the last epoch.
     """
@@ -91,6 +126,7 @@ class Protocol(Spec):
     teacher_recipe: TeacherRecipe
     student_recipe: Recipe
     methods: Annotated[dict[Name, MethodRow], Field(min_length=1)]
+    core: tuple[Name, ...] = ()
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
     metrics: Annotated[tuple[Metric, ...], Field(min_length=1)]
 
@@ -108,10 +144,18 @@ class Protocol(Spec):
                 raise ValueError(f"methods.{name}: the row {PLAIN!r}, and only it, has no class")
         return self
 
+    @model_validator(mode="after")
+    def _names_of_rows(self) -> Self:
+        if ALL in self.methods:
+            raise ValueError(f"methods.{ALL}: this name stands for all rows; give the row another one")
+        if unknown_rows := set(self.core) - set(self.methods):
+            raise ValueError(f"core names {', '.join(sorted(unknown_rows))}, which methods does not have")
+        return self
+
     @property
     def hash(self) -> str:
         """sha256 of everything that the protocol owns, in canonical JSON."""
-        recipe = self.model_dump(mode="json", exclude={"id", "title", "description", "methods"})
+        recipe = self.model_dump(mode="json", exclude={"id", "title", "description", "methods", "core"})
         return json_sha256(recipe)
 
     def quick(self) -> Protocol:

@@ -19,6 +19,9 @@ RUN_SET_FILE = "run_set.json"
 PLAIN = "plain"
 """Name of the row without distillation."""
 
+TeacherKind = Literal["trained", "scratch", "student", "previous"]
+"""Who teaches: the pair's teacher, a new network of its or of the student's architecture, or the plain student."""
+
 Verification = Literal["claimed", "predictions checked", "checkpoint re-evaluated", "retrained"]
 
 Name = Annotated[str, Field(min_length=1, max_length=120, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/+-]*$")]
@@ -69,6 +72,22 @@ class CitationInfo(Record):
     arxiv: Annotated[str, Field(max_length=40)] | None = None
 
 
+class FusionInfo(Record):
+    """How task and distillation loss were weighed sample by sample.
+
+    Attributes:
+        class_path: dotted path of the strategy's class.
+        parameters: all constructor arguments, defaults included, but for the held-out samples themselves.
+        hold_out: share of the training split that the student was not trained on.
+        source_sha256: hash of the one file that defines the class.
+    """
+
+    class_path: Text
+    parameters: Annotated[dict[str, JsonValue], AfterValidator(_small_json)]
+    hold_out: Fraction
+    source_sha256: Sha256
+
+
 class MethodInfo(Record):
     """The method of a run set, exactly as it was run.
 
@@ -77,6 +96,8 @@ class MethodInfo(Record):
         class_path: dotted path of the method's class; ``None`` for the plain student.
         parameters: all constructor arguments, defaults included.
         task_weight: factor of the student's own loss.
+        teacher: who taught; ``none`` for the plain student and methods without a teacher.
+        fusion: what weighed the losses in place of ``task_weight``; ``None`` for fixed weights.
         source_sha256: hash of the one file that defines the class; ``None`` for the plain student.
         package_version: version of ``lightning_kd``.
         git_revision: commit of the checkout that ran it; ``None`` outside a checkout.
@@ -93,10 +114,12 @@ class MethodInfo(Record):
     git_revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40,64}$")] | None = None
     git_dirty: bool | None = None
     citation: CitationInfo | None = None
+    teacher: TeacherKind | Literal["none"] = "trained"
+    fusion: FusionInfo | None = None
 
 
 class TeacherInfo(Record):
-    """The teacher of a run set.
+    """The trained teacher of a run set's pair: who taught, or, where somebody else did, what to compare with.
 
     Attributes:
         name: model name.
@@ -112,7 +135,10 @@ class TeacherInfo(Record):
 
 
 class StudentInfo(Record):
-    """The student of a run set: model name and number of parameters (connectors not included)."""
+    """The student of a run set: model name and number of parameters.
+
+    Connectors are not included, unless the student cannot predict without them.
+    """
 
     name: Name
     parameters: Count
@@ -137,7 +163,7 @@ class Scores(Record):
         accuracy: top-1 accuracy; the headline.
         nll: mean negative log-likelihood in nats.
         ece: expected calibration error, 15 equal-width bins.
-        agreement: share of test samples on which student and teacher predict the same class.
+        agreement: share of test samples on which student and the pair's trained teacher predict the same class.
     """
 
     accuracy: Fraction
@@ -178,10 +204,11 @@ class Run(Record):
         curve: how training went.
         predictions_file: file beside the run set with the test predictions; see :mod:`kd_bench.predictions`.
         predictions_sha256: hash of that file.
-        seconds: wall time of the training, evaluation included.
+        seconds: wall time of the training, evaluation included; with a teacher ``previous`` of all trainings.
         peak_memory_mb: peak memory in MiB (resident set on a CPU, allocated memory on a GPU); ``None`` if unknown.
         device: for example ``cpu`` or the name of the GPU.
-        extra_parameters: parameters that were trained only for the distillation (connectors).
+        extra_parameters: parameters that were trained only for the distillation (connectors, peers).
+        chosen: hyper-parameters that were chosen in this run, on the validation split.
     """
 
     seed: Seed
@@ -194,6 +221,7 @@ class Run(Record):
     peak_memory_mb: Positive | None
     device: Text
     extra_parameters: Count
+    chosen: Annotated[dict[Name, float], Field(max_length=20)] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _best_is_best(self) -> Self:

@@ -2,36 +2,39 @@
 
 from __future__ import annotations
 
-import inspect
-import json
-from pathlib import Path
-from typing import Any
-
 import lightning_kd
+from kd_bench.construct import create, dotted_path, resolve_parameters, source_sha256
 from kd_bench.environment import describe_checkout
 from kd_bench.errors import UserError
+from kd_bench.fusion import describe_fusion
 from kd_bench.names import import_object, unknown
 from kd_bench.protocol import MethodRow
 from kd_bench.results import CitationInfo, MethodInfo
-from kd_bench.storage import file_sha256
 from lightning_kd import DistillationMethod
-from lightning_kd.methods import Citation, discover
+from lightning_kd.methods import Citation, GuidedSelfDistillation, discover
+
+AUTO = "auto"
+"""Value of guided self-distillation's ``alpha`` with which it is chosen in every run."""
 
 
 def create_method(row: MethodRow) -> DistillationMethod | None:
     """The method of a row, or ``None`` for the plain student.
 
     Raises:
-        UserError: if there is no such class, or it does not take the parameters.
+        UserError: if there is no such class, it does not take the parameters, or the row's teacher cannot teach it.
     """
     if row.class_path is None:
         return None
-    method = _method_class(row.class_path)
-    parameters: dict[str, Any] = dict(row.parameters)
-    try:
-        return method(**parameters)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{row.class_path} does not take the parameters {parameters}: {error}") from error
+    method = create(_method_class(row.class_path), row.parameters, row.class_path)
+    _check_teacher(row, method)
+    return method
+
+
+def chooses_alpha(row: MethodRow) -> bool:
+    """Whether the row is guided self-distillation that chooses the weight of the labels in every run."""
+    if row.class_path is None or row.parameters.get("alpha") != AUTO:
+        return False
+    return issubclass(_method_class(row.class_path), GuidedSelfDistillation)
 
 
 def describe_method(name: str, row: MethodRow) -> MethodInfo:
@@ -45,17 +48,20 @@ def describe_method(name: str, row: MethodRow) -> MethodInfo:
         UserError: if there is no such class, or a parameter cannot be written as JSON.
     """
     checkout = describe_checkout()
-    method = None if row.class_path is None else _method_class(row.class_path)
+    method = create_method(row)
+    cls = None if method is None else type(method)
     return MethodInfo(
         name=name,
-        class_path=None if method is None else f"{method.__module__}.{method.__qualname__}",
-        parameters={} if method is None else _resolve_parameters(method, row),
+        class_path=None if cls is None else dotted_path(cls),
+        parameters={} if cls is None else resolve_parameters(cls, row.parameters, str(row.class_path)),
         task_weight=row.task_weight,
-        source_sha256=None if method is None else file_sha256(Path(inspect.getfile(method))),
+        source_sha256=None if cls is None else source_sha256(cls),
         package_version=lightning_kd.__version__,
         git_revision=checkout.revision,
         git_dirty=checkout.dirty,
-        citation=None if method is None else _describe_citation(method.citation),
+        citation=None if cls is None else _describe_citation(cls.citation),
+        teacher=row.teacher if method is not None and method.needs_teacher else "none",
+        fusion=None if row.fusion is None else describe_fusion(row.fusion),
     )
 
 
@@ -68,15 +74,18 @@ def _method_class(path: str) -> type[DistillationMethod]:
     return found
 
 
-def _resolve_parameters(method: type[DistillationMethod], row: MethodRow) -> dict[str, Any]:
-    """All constructor arguments, so that a later change of a default does not rewrite history."""
-    try:
-        bound = inspect.signature(method).bind(**row.parameters)
-        bound.apply_defaults()
-        plain: dict[str, Any] = json.loads(json.dumps(bound.arguments, allow_nan=False))
-    except (TypeError, ValueError) as error:
-        raise UserError(f"the parameters of {row.class_path} cannot be recorded: {error}") from error
-    return plain
+def _check_teacher(row: MethodRow, method: DistillationMethod) -> None:
+    if row.teacher != "trained" and not method.needs_teacher:
+        raise UserError(f"{row.class_path} needs no teacher, but the row asks for {row.teacher!r}; leave teacher out")
+    if row.teacher in ("scratch", "student") and not method.trains_teacher:
+        raise UserError(
+            f"{row.class_path} does not train its teacher, and a teacher {row.teacher!r} has learnt nothing; use "
+            "'trained' or 'previous'"
+        )
+    if chooses_alpha(row) and (row.teacher != "previous" or row.fusion is not None or "weight" in row.parameters):
+        raise UserError(
+            f"{row.class_path} with alpha: {AUTO} learns from a teacher 'previous', without a fusion and a weight"
+        )
 
 
 def _describe_citation(citation: Citation | None) -> CitationInfo | None:

@@ -14,7 +14,7 @@ from kd_bench.launchers.events import Failure
 from kd_bench.launchers.local import LocalLauncher, default_workers
 from kd_bench.names import choose
 from kd_bench.progress import progress_display
-from kd_bench.protocol import Protocol, load_protocol
+from kd_bench.protocol import ALL, Protocol, load_protocol
 from kd_bench.results import RunSet, slug
 
 
@@ -64,7 +64,7 @@ def run_benchmark(
     Args:
         protocol_id: for example ``digits-v1``.
         output: directory for results, logs and teachers; made if missing.
-        methods: row names; by default all.
+        methods: row names; ``["all"]`` for all, by default the protocol's core.
         pairs: pair names; by default all.
         seeds: some of the protocol's seeds; by default all.
         workers: number of processes; by default two.
@@ -110,10 +110,21 @@ def plan(
 ) -> list[Item]:
     """The work items of a selection: pair by pair, method by method, seed by seed.
 
+    Args:
+        protocol: the recipe.
+        output: the benchmark's output directory.
+        methods: row names; ``["all"]`` for all, by default the protocol's core.
+        pairs: pair names; by default all.
+        seeds: some of the protocol's seeds; by default all.
+
     Raises:
         UserError: for an unknown name or seed, or a method whose class or parameters are wrong.
     """
     chosen_pairs = choose("pair", pairs, list(protocol.pairs))
+    if methods is None:
+        methods = protocol.core or None
+    elif ALL in methods:
+        methods = None
     chosen_methods = choose("method", methods, list(protocol.methods))
     chosen_seeds = choose("seed", seeds, list(protocol.seeds))
     if output.exists() and not output.is_dir():

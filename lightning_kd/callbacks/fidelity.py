@@ -16,7 +16,7 @@ from lightning_kd.engine.exchange import LogitsOf, View
 from lightning_kd.engine.taps import Call, Recorder
 from lightning_kd.engine.target import Target
 from lightning_kd.engine.teacher import Teacher
-from lightning_kd.methods._checks import check_same_logits
+from lightning_kd.methods.checks import check_same_logits
 
 
 class FidelityMonitor(ValidationMonitor):

@@ -46,7 +46,7 @@ BY_CHECK: dict[str, str] = {
     "perfect student": "a student equal to its teacher must not meet 0/0 or log(0): look at normalisations, and at "
     "distances that are zero there.",
     "half precision": "start the loss with `.float()` on tensors of half precision, as "
-    "lightning_kd.methods._checks.at_least_float32 does.",
+    "lightning_kd.methods.checks.at_least_float32 does.",
     "single sample": "the last batch of an epoch may hold one sample: handle it (no statistics over one sample), or "
     "raise a ValueError that says how many samples it takes.",
     "compile": "keep Python from looking at values: no .item(), .tolist(), numpy or `if tensor:` in forward; use "

@@ -86,6 +86,20 @@ def test_run_leaves_what_is_not_given_to_the_protocol(runner: FakeRunner) -> Non
     }
 
 
+def test_all_rows_can_be_asked_for(runner: FakeRunner) -> None:
+    assert main(["bench", "run", "digits-v1", "--methods", "all"]) == 0
+    assert runner.asked["methods"] == ["all"]
+
+
+def test_the_list_names_the_core_and_counts_the_rest(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "250")
+    assert main(["bench", "list"]) == 0
+    more = len(load_protocol("digits-v1").methods) - 6
+    assert f"plain, KD, DKD, PLD, AttentionTransfer, FitNet and {more} more (--methods all)" in capsys.readouterr().out
+
+
 def test_failed_runs_are_listed_with_exit_code_1(runner: FakeRunner, capsys: pytest.CaptureFixture[str]) -> None:
     item = Item(load_protocol("digits-v1"), "resnet14-cnn4", "KD", 3, Path("runs"))
     runner.failures = (Failure(item, "ValueError: no", Path("runs/logs/kd.log")),)

@@ -14,6 +14,7 @@ def tiny() -> Protocol:
             "id": "digits-tiny",
             "seeds": (0, 1),
             "methods": {name: full.methods[name] for name in ("plain", "KD", "FitNet")},
+            "core": (),
             "teacher_recipe": full.teacher_recipe.model_copy(update={"epochs": 2}),
             "student_recipe": full.student_recipe.model_copy(update={"epochs": 2}),
         }

@@ -3,15 +3,17 @@ from __future__ import annotations
 import pytest
 import torch
 from kd_bench.data.augment import RandomAffine
-from kd_bench.data.base import ClassificationData, open_data
+from kd_bench.data.base import ClassificationData, TrainingNeeds, open_data
 from kd_bench.errors import UserError
 from kd_bench.protocol import Protocol, load_protocol
 from torch import Tensor
 
+from lightning_kd.data import Indexed
 
-def _open(seed: int = 0) -> ClassificationData:
+
+def _open(seed: int = 0, needs: TrainingNeeds | None = None) -> ClassificationData:
     protocol = load_protocol("digits-v1")
-    return open_data(protocol.data, protocol.student_recipe, seed)
+    return open_data(protocol.data, protocol.student_recipe, seed, needs)
 
 
 def _epoch(data: ClassificationData, epoch: int) -> list[tuple[Tensor, Tensor]]:
@@ -57,6 +59,33 @@ def test_seed_and_epoch_determine_the_batches_whatever_else_happened() -> None:
 def test_evaluation_batches_are_neither_shuffled_nor_augmented() -> None:
     data = _open()
     assert _equal(list(data.test_dataloader()), list(_open(seed=5).test_dataloader()))
+
+
+def test_indexed_batches_are_the_same_with_the_positions_of_their_samples() -> None:
+    plain, indexed = _open(), _open(needs=TrainingNeeds(indexed=True))
+    batches: list[Indexed] = _epoch(indexed, 1)
+    assert _equal([batch.sample for batch in batches], _epoch(plain, 1))
+    labels = plain.train_dataloader().dataset.labels
+    positions = torch.cat([torch.as_tensor(batch.index) for batch in batches])
+    assert torch.equal(labels[positions], torch.cat([batch.sample[1] for batch in batches]))
+    assert len(positions.unique()) == len(positions)
+
+
+def test_held_out_samples_are_stratified_and_not_trained_on() -> None:
+    data = _open(seed=1, needs=TrainingNeeds(held_out=0.1))
+    train, held_out = data.train_dataloader().dataset, data.held_out_dataloader().dataset
+    whole = _open().train_dataloader().dataset
+    assert (len(train), len(held_out)) == (809, 90)
+    assert held_out.labels.bincount().tolist() == [9] * 10
+    together = torch.cat([train.images, held_out.images]).flatten(1)
+    assert torch.equal(together.unique(dim=0), whole.images.flatten(1).unique(dim=0))
+    image, label = held_out[3]
+    assert torch.equal(image, held_out.images[3])
+    assert label == held_out.labels[3]
+    again = _open(seed=1, needs=TrainingNeeds(held_out=0.1)).held_out_dataloader().dataset
+    other = _open(seed=2, needs=TrainingNeeds(held_out=0.1)).held_out_dataloader().dataset
+    assert torch.equal(again.images, held_out.images)
+    assert not torch.equal(other.images, held_out.images)
 
 
 @pytest.mark.parametrize("change", ["checksum", "split"])

@@ -7,7 +7,7 @@ from kd_bench.collect import collect, refuse_foreign
 from kd_bench.errors import UserError
 from kd_bench.items import Item, ItemResult
 from kd_bench.names import choose
-from kd_bench.protocol import Protocol
+from kd_bench.protocol import MethodRow, Protocol, load_protocol
 from kd_bench.results import load_run_sets, read_run_set
 from kd_bench.runner import plan, run_benchmark
 from kd_bench.storage import write_model
@@ -94,6 +94,33 @@ def test_an_item_is_done_again_when_its_recipe_method_or_files_change(tiny: Prot
     assert item.load() is None
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"parameters": {"temperature": 2.0}},
+        {"task_weight": 0.5},
+        {"teacher": "previous"},
+        {"fusion": {"class": "Fixed"}},
+        {"fusion": {"class": "Fixed", "parameters": {"ratio": 0.4}}},
+        {"fusion": {"class": "TeacherConfidence"}},
+        {"fusion": {"class": "TrilateralGeometry", "hold_out": 0.1}},
+        {"fusion": {"class": "TrilateralGeometry", "hold_out": 0.2}},
+    ],
+)
+def test_the_fingerprint_covers_all_that_a_row_says(change: dict[str, object], tiny: Protocol, place: Path) -> None:
+    def fingerprint(**row: object) -> str:
+        methods = {"Mine": MethodRow.model_validate({"class": "KD", **row})}
+        return _item(tiny.model_copy(update={"methods": methods}), place, "Mine").fingerprint
+
+    assert fingerprint(**change) == fingerprint(**change)
+    others: list[dict[str, object]] = [
+        {},
+        {"fusion": {"class": "Fixed", "parameters": {"ratio": 0.3}}},
+        {"fusion": {"class": "TrilateralGeometry", "hold_out": 0.3}},
+    ]
+    assert fingerprint(**change) not in {fingerprint(**other) for other in others}
+
+
 def test_a_corrupt_result_is_named(tiny: Protocol, tmp_path: Path) -> None:
     item = _item(tiny, tmp_path)
     item.result.parent.mkdir(parents=True)
@@ -163,6 +190,20 @@ def test_the_plan_goes_pair_by_pair_method_by_method(tiny: Protocol, tmp_path: P
         ("FitNet", 0),
         ("FitNet", 1),
     ]
+
+
+def test_the_core_is_planned_unless_all_are_asked_for(tmp_path: Path) -> None:
+    protocol = load_protocol("digits-v1")
+
+    def rows(methods: list[str] | None) -> list[str]:
+        return [item.method_name for item in plan(protocol, tmp_path, methods=methods, seeds=[0])]
+
+    core = ["plain", "KD", "DKD", "PLD", "AttentionTransfer", "FitNet"]
+    assert rows(None) == core
+    assert sorted(protocol.core) == sorted(core)
+    assert rows(["all"]) == rows(["all", "KD"]) == list(protocol.methods)
+    without = protocol.model_copy(update={"core": ()})
+    assert len(plan(without, tmp_path, seeds=[0])) == len(protocol.methods)
 
 
 def test_choose_keeps_the_known_order() -> None:

@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kd_bench.errors import UserError
 from kd_bench.leaderboard.page import build_page
+from kd_bench.leaderboard.page_detail import detail
 from kd_bench.leaderboard.page_format import MISSING, number, number_cell, seed_list, setting
 from kd_bench.leaderboard.page_plot import choose_axis
 from kd_bench.leaderboard.page_reliability import calibration_error, find_folders, reliability_bins, reliability_entry
 from kd_bench.predictions import Predictions, write_predictions
-from kd_bench.results import run_set_path
+from kd_bench.results import FusionInfo, run_set_path
 from kd_bench.training.evaluate import expected_calibration_error
 from synthetic_results import predictions, write_run_set
 
@@ -128,3 +129,14 @@ def test_predictions_that_the_run_did_not_write_are_refused(tmp_path: Path) -> N
     with pytest.raises(UserError, match=r"seed1\.npz"):
         build_page([run_set], output, results=results)
     assert not output.exists()
+
+
+def test_the_detail_of_a_fusion_shows_it_in_place_of_the_task_weight(tmp_path: Path) -> None:
+    fusion = FusionInfo(class_path="a.Fixed", parameters={"ratio": 0.5}, hold_out=0.1, source_sha256="d" * 64)
+    fixed = dict(detail(write_run_set(tmp_path, "KD", "logits")).parameters)
+    fused = dict(detail(write_run_set(tmp_path, "Fused", "logits", fusion=fusion, teacher="scratch")).parameters)
+    assert (fixed["teacher"], fixed["task_weight"]) == ("trained", "1.0")
+    assert "fusion" not in fixed
+    assert "task_weight" not in fused
+    shown = {name: fused[name] for name in ("teacher", "fusion", "fusion.ratio", "fusion.hold_out")}
+    assert list(shown.values()) == ["scratch", "a.Fixed", "0.5", "0.1"]

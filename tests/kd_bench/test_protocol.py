@@ -7,6 +7,9 @@ import pytest
 import yaml
 from kd_bench.errors import UserError
 from kd_bench.protocol import Protocol, json_sha256, list_protocols, load_protocol, parse_protocol
+from kd_bench.rows import describe_method
+
+from lightning_kd.methods import discover, family
 
 
 def _text() -> str:
@@ -28,6 +31,17 @@ def test_the_hash_is_the_same_in_every_notation() -> None:
     reordered = yaml.safe_dump(dict(reversed(content.items())), default_flow_style=True)
     spelled_out = _changed("student_recipe.precision", "32-true")  # a default
     assert parse_protocol(reordered, "test.yaml").hash == spelled_out.hash == load_protocol("digits-v1").hash
+
+
+def test_the_hash_that_published_results_carry() -> None:
+    assert load_protocol("digits-v1").hash == "03626dd33dbc2a75bcbc361b4ad3ff6a9ffd2e2f7d981e20108b321e1bb33adf"
+
+
+def test_every_method_for_images_has_a_row() -> None:
+    protocol = load_protocol("digits-v1")
+    rows = {describe_method(name, row).class_path for name, row in protocol.methods.items()}
+    methods = {f"{method.__module__}.{name}" for name, method in discover().items() if family(method) != "language"}
+    assert methods - rows == set()
 
 
 @pytest.mark.parametrize(
@@ -59,6 +73,8 @@ def test_the_hash_covers_what_decides_the_numbers(path: str, value: object) -> N
         ("description", "Other words"),
         ("methods.KD.parameters.temperature", 2.0),
         ("methods.Other", {"class": "KD"}),
+        ("methods.KD.teacher", "previous"),
+        ("core", ["KD"]),
     ],
 )
 def test_the_hash_does_not_cover_words_and_methods(path: str, value: object) -> None:
@@ -88,6 +104,12 @@ def test_quick_never_mixes_with_the_real_protocol() -> None:
         ("seeds", [1, 0], "ascending"),
         ("methods.plain", {"class": "KD"}, "has no class"),
         ("methods.Mine", {}, "has no class"),
+        ("methods.plain", {"teacher": "scratch"}, "the plain student, which takes no teacher"),
+        ("methods.KD.teacher", "strangers", "methods.KD.teacher"),
+        ("methods.KD.fusion", {"class": "Fixed"}, "leave task_weight out"),
+        ("methods.DKD.fusion", {"class": "Fixed", "hold_out": 1.0}, "methods.DKD.fusion.hold_out"),
+        ("methods.all", {"class": "KD"}, "stands for all rows"),
+        ("core", ["KD", "DKKD"], "core names DKKD"),
         ("data.checksum", "abc", "data.checksum"),
         ("student_recipe.optimizer.lr", float("nan"), "lr"),
     ],

@@ -4,16 +4,29 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import lightning as L
-from torch import Tensor
 from torch.utils.data import DataLoader
 
 from kd_bench.errors import UserError
 from kd_bench.names import import_object
 from kd_bench.protocol import DataSpec
 from kd_bench.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class TrainingNeeds:
+    """What a method needs of the training split that others do not.
+
+    Attributes:
+        indexed: training batches come with the positions of their samples, as :class:`~lightning_kd.data.Indexed`.
+        held_out: share of the training split, stratified by class, that the student is not trained on.
+    """
+
+    indexed: bool = False
+    held_out: float = 0.0
 
 
 class ClassificationData(L.LightningDataModule, ABC):
@@ -28,6 +41,7 @@ class ClassificationData(L.LightningDataModule, ABC):
     Attributes:
         num_classes: number of classes.
         image_shape: ``(channels, height, width)``.
+        needs: what is special about the training split; nothing, unless :func:`open_data` was asked for it.
     """
 
     num_classes: int
@@ -38,35 +52,41 @@ class ClassificationData(L.LightningDataModule, ABC):
         self.batch_size = batch_size
         self.seed = seed
         self.augmentation = dict(augmentation)
+        self.needs = TrainingNeeds()
 
     @abstractmethod
     def checksum(self) -> str:
         """sha256 over the samples, the labels and the split."""
 
     @abstractmethod
-    def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
-        """Shuffled and augmented."""
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Shuffled and augmented, as :attr:`needs` says."""
 
     @abstractmethod
-    def eval_dataloader(self, split: str) -> DataLoader[tuple[Tensor, Tensor]]:
+    def held_out_dataloader(self) -> DataLoader[Any]:
+        """The training samples that :meth:`train_dataloader` leaves out, one by one and not augmented."""
+
+    @abstractmethod
+    def eval_dataloader(self, split: str) -> DataLoader[Any]:
         """The split ``"validation"`` or ``"test"``, in fixed order, not augmented."""
 
-    def val_dataloader(self) -> list[DataLoader[tuple[Tensor, Tensor]]]:
+    def val_dataloader(self) -> list[DataLoader[Any]]:
         """Validation and test split: both are evaluated after every epoch, neither steers the training."""
         return [self.eval_dataloader("validation"), self.eval_dataloader("test")]
 
-    def test_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
+    def test_dataloader(self) -> DataLoader[Any]:
         """The test split."""
         return self.eval_dataloader("test")
 
 
-def open_data(spec: DataSpec, recipe: Recipe, seed: int) -> ClassificationData:
+def open_data(spec: DataSpec, recipe: Recipe, seed: int, needs: TrainingNeeds | None = None) -> ClassificationData:
     """Create a protocol's data module and verify its checksum.
 
     Args:
         spec: class, parameters and checksum.
         recipe: batch size and augmentation.
         seed: determines order and augmentation of the training data.
+        needs: what the method needs of the training split.
 
     Raises:
         UserError: if the class is unknown, does not take the parameters, or the data is not the protocol's.
@@ -88,4 +108,5 @@ def open_data(spec: DataSpec, recipe: Recipe, seed: int) -> ClassificationData:
             f"{spec.checksum[:12]}…, found {found[:12]}…. Results would not be comparable. Check the version of the "
             "package that brings the data (scikit-learn, numpy), or give an altered protocol an id of its own."
         )
+    data.needs = needs or TrainingNeeds()
     return data

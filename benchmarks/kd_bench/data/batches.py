@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
+
+from lightning_kd.callbacks import hold_out
+from lightning_kd.data import Indexed
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 """Images ``(B, C, H, W)`` and a source of randomness → images of the same shape."""
@@ -22,29 +26,46 @@ class Draw:
     seed: int
 
 
-class TensorBatches(Dataset[tuple[Tensor, Tensor]]):
+class TensorBatches(Dataset[Any]):
     """Images and labels in memory that are indexed by batch.
 
     Args:
         images: ``(N, C, H, W)``.
         labels: ``(N,)``.
         augment: applied to training batches.
+        indexed: whether batches come with the positions of their samples, as :class:`~lightning_kd.data.Indexed`.
     """
 
-    def __init__(self, images: Tensor, labels: Tensor, augment: Augment | None = None) -> None:
-        self.images, self.labels, self.augment = images, labels, augment
+    def __init__(
+        self, images: Tensor, labels: Tensor, augment: Augment | None = None, *, indexed: bool = False
+    ) -> None:
+        self.images, self.labels, self.augment, self.indexed = images, labels, augment, indexed
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, key: Draw | int) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, key: Draw | int) -> tuple[Tensor, Tensor] | Indexed:
         """A batch; with an integer a single sample, as it is."""
         if not isinstance(key, Draw):
             return self.images[key], self.labels[key]
         images = self.images[key.indices]
         if self.augment is not None:
             images = self.augment(images, torch.Generator().manual_seed(key.seed))
-        return images, self.labels[key.indices]
+        batch = images, self.labels[key.indices]
+        return Indexed(batch, key.indices) if self.indexed else batch
+
+    def split(self, fraction: float, seed: int) -> tuple[TensorBatches, TensorBatches]:
+        """Split by class, without a common sample, into what is trained on and what is held out; the latter as it is.
+
+        Args:
+            fraction: share of the samples that is held out.
+            seed: seed of the split.
+        """
+        train, held_out = (torch.tensor(part.indices) for part in hold_out(self, fraction, seed))
+        return (
+            TensorBatches(self.images[train], self.labels[train], self.augment, indexed=self.indexed),
+            TensorBatches(self.images[held_out], self.labels[held_out]),
+        )
 
 
 class ShuffledDraws(Sampler[Draw]):
@@ -87,6 +108,6 @@ class OrderedDraws(Sampler[Draw]):
             yield Draw(torch.arange(start, min(start + self.batch_size, self.size)), 0)
 
 
-def batch_loader(dataset: TensorBatches, draws: Sampler[Draw]) -> DataLoader[tuple[Tensor, Tensor]]:
+def batch_loader(dataset: TensorBatches, draws: Sampler[Draw]) -> DataLoader[Any]:
     """A DataLoader without collation: the data set returns whole batches."""
     return DataLoader(dataset, batch_size=None, sampler=draws)

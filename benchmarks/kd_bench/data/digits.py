@@ -65,15 +65,26 @@ class Digits(ClassificationData):
         """sha256 over pixels, labels and the indices of the three splits."""
         return self._split.checksum
 
-    def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
-        """Shuffled and augmented."""
-        dataset = TensorBatches(self._split.images["train"], self._split.labels["train"], self._augment)
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Shuffled and augmented, as :attr:`needs` says."""
+        dataset = self._training_split()
+        if self.needs.held_out:
+            dataset, _ = dataset.split(self.needs.held_out, self.seed)
         return batch_loader(dataset, ShuffledDraws(len(dataset), self.batch_size, self.seed))
 
-    def eval_dataloader(self, split: str) -> DataLoader[tuple[Tensor, Tensor]]:
+    def held_out_dataloader(self) -> DataLoader[Any]:
+        """The training samples that :meth:`train_dataloader` leaves out, one by one and not augmented."""
+        _, held_out = self._training_split().split(self.needs.held_out, self.seed)
+        return DataLoader(held_out, batch_size=self.batch_size)
+
+    def eval_dataloader(self, split: str) -> DataLoader[Any]:
         """The split ``"validation"`` or ``"test"``."""
         dataset = TensorBatches(self._split.images[split], self._split.labels[split])
         return batch_loader(dataset, OrderedDraws(len(dataset), _EVAL_BATCH))
+
+    def _training_split(self) -> TensorBatches:
+        images, labels = self._split.images["train"], self._split.labels["train"]
+        return TensorBatches(images, labels, self._augment, indexed=self.needs.indexed)
 
 
 @cache

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from kd_bench.errors import UserError
 from kd_bench.leaderboard.page_format import MISSING, number, percent, seed_list, setting
 from kd_bench.protocol import load_protocol
-from kd_bench.results import CitationInfo, MethodInfo, Run, RunSet
+from kd_bench.results import CitationInfo, FusionInfo, MethodInfo, Run, RunSet
 
 SEED_COLUMNS = (
     "seed",
@@ -66,9 +66,18 @@ def _cite(citation: CitationInfo) -> str:
 def _parameters(method: MethodInfo, extra_parameters: int) -> list[tuple[str, str]]:
     return [
         ("class", method.class_path or "none (no distillation)"),
-        ("task_weight", setting(method.task_weight)),
+        ("teacher", method.teacher),
+        *([("task_weight", setting(method.task_weight))] if method.fusion is None else _fusion(method.fusion)),
         *((name, setting(value)) for name, value in sorted(method.parameters.items())),
         ("extra trained parameters", number(extra_parameters, 0)),
+    ]
+
+
+def _fusion(fusion: FusionInfo) -> list[tuple[str, str]]:
+    return [
+        ("fusion", fusion.class_path),
+        *((f"fusion.{name}", setting(value)) for name, value in sorted(fusion.parameters.items())),
+        ("fusion.hold_out", setting(fusion.hold_out)),
     ]
 
 

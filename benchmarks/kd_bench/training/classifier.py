@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import lightning as L
@@ -27,12 +28,21 @@ class Classifier(L.LightningModule):
         recipe: optimizer and schedule.
         num_classes: width of the logits.
         image_shape: ``(channels, height, width)``.
+        deploy: from ``network`` to what is evaluated in its place.
     """
 
-    def __init__(self, network: nn.Module, recipe: Recipe, num_classes: int, image_shape: tuple[int, int, int]) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        recipe: Recipe,
+        num_classes: int,
+        image_shape: tuple[int, int, int],
+        deploy: Callable[[nn.Module], nn.Module] | None = None,
+    ) -> None:
         super().__init__()
         self.network = network
         self.recipe = recipe
+        self._deploy = deploy
         # lets methods size their connectors without touching the training data
         self.example_input_array = torch.zeros(2, *image_shape)
         self.validation_accuracy = MulticlassAccuracy(num_classes, average="micro")
@@ -56,7 +66,9 @@ class Classifier(L.LightningModule):
             if dataloader_idx == 0
             else (TEST_ACCURACY, self.test_accuracy)
         )
-        metric.update(self.network(images), labels)
+        # made for each batch, since as an attribute it would be trained and saved; its parts are in eval mode already
+        network = self.network if self._deploy is None else self._deploy(self.network)
+        metric.update(network(images), labels)
         self.log(name, metric, on_epoch=True, add_dataloader_idx=False)
 
     @override

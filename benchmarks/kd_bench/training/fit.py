@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import lightning as L
@@ -43,6 +43,7 @@ def fit(
     *,
     accelerator: str,
     callbacks: Sequence[L.Callback] = (),
+    deploy: Callable[[nn.Module], nn.Module] | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> Fitted:
     """Train ``network`` in place.
@@ -53,6 +54,7 @@ def fit(
         data: training batches, and what is evaluated after every epoch.
         accelerator: Lightning's accelerator flag.
         callbacks: further callbacks, such as the distillation.
+        deploy: from ``network`` to what is evaluated after every epoch in its place.
         on_epoch: called after every epoch.
     """
     recorder = Recorder(on_epoch)
@@ -71,7 +73,7 @@ def fit(
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
     )
-    module = Classifier(network, recipe, data.num_classes, data.image_shape)
+    module = Classifier(network, recipe, data.num_classes, data.image_shape, deploy)
     device = trainer.strategy.root_device
     with PeakMemory(device) as memory:
         start = time.perf_counter()

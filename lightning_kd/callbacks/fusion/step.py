@@ -15,8 +15,8 @@ from torch import Tensor
 from lightning_kd.engine.engine import Engine
 from lightning_kd.engine.exchange import Exchange
 from lightning_kd.engine.objective import sample_losses
-from lightning_kd.methods._checks import at_least_float32, check_labels, check_same_logits
 from lightning_kd.methods.base import DistillationMethod
+from lightning_kd.methods.checks import at_least_float32, check_labels, check_same_logits
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing_extensions import override
 
 from lightning_kd.callbacks.fusion.step import FusionStep
 from lightning_kd.callbacks.fusion.strategy import FusionStrategy, check_share
-from lightning_kd.methods._checks import check_temperature
+from lightning_kd.methods.checks import check_temperature
 
 
 class TeacherConfidence(FusionStrategy):

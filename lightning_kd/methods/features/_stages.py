@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_kd.connectors.maps import pool_to_smaller, to_map
-from lightning_kd.methods._checks import at_least_float32, check_same_stages
+from lightning_kd.methods.checks import at_least_float32, check_same_stages
 
 Shape = tuple[int, int, int]
 """``(C, H, W)`` of a map."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightning_kd.methods._checks import at_least_float32, full_precision
+from lightning_kd.methods.checks import at_least_float32, full_precision
 
 
 class ReusedClassifier(nn.Module):

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from lightning_kd.connectors.maps import resize_map, to_map
 from lightning_kd.connectors.stack import channel_adapter
 from lightning_kd.engine.exchange import BuildContext, Exchange
-from lightning_kd.methods._checks import check_temperature
 from lightning_kd.methods.base import Citation, DistillationMethod, Layers, Weight
+from lightning_kd.methods.checks import check_temperature
 from lightning_kd.methods.features._stages import check_same_maps, connectors_for, project, stage_maps, total
 from lightning_kd.schedules import Scheduled, value_at
 

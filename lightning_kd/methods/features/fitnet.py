@@ -9,8 +9,8 @@ from lightning_kd.connectors.conv_regressor import ConvRegressor
 from lightning_kd.connectors.linear_projector import LinearProjector
 from lightning_kd.connectors.maps import to_map
 from lightning_kd.engine.exchange import BuildContext, Exchange
-from lightning_kd.methods._checks import at_least_float32
 from lightning_kd.methods.base import Citation, DistillationMethod, Layers, Weight
+from lightning_kd.methods.checks import at_least_float32
 from lightning_kd.methods.features._stages import map_shape, total
 
 

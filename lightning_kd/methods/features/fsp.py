@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from lightning_kd.connectors.maps import pool_to_smaller
 from lightning_kd.connectors.stack import channel_adapter
 from lightning_kd.engine.exchange import BuildContext, Exchange
-from lightning_kd.methods._checks import full_precision
 from lightning_kd.methods.base import Citation, DistillationMethod, Layers, Weight
+from lightning_kd.methods.checks import full_precision
 from lightning_kd.methods.features._stages import check_same_channels, connectors_for, project, stage_maps, total
 
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from lightning_kd.connectors.stack import conv_norm
 from lightning_kd.engine.exchange import BuildContext, Exchange
-from lightning_kd.methods._checks import full_precision
 from lightning_kd.methods.base import Citation, DistillationMethod, Layers, Weight
+from lightning_kd.methods.checks import full_precision
 from lightning_kd.methods.features._stages import check_same_channels, connectors_for, project, stage_maps, total
 
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from lightning_kd.connectors.maps import pooled
 from lightning_kd.connectors.stack import Connector, TolerantBatchNorm1d
 from lightning_kd.engine.exchange import BuildContext, Exchange
-from lightning_kd.methods._checks import at_least_float32, check_labels, full_precision
 from lightning_kd.methods.base import Citation, DistillationMethod, Layers, Weight
+from lightning_kd.methods.checks import at_least_float32, check_labels, full_precision
 
 
 def nd_loss(student_features: Tensor, teacher_features: Tensor, class_means: Tensor, target: Tensor) -> Tensor:

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lightning_kd.engine.exchange import Exchange
-from lightning_kd.methods._checks import full_precision
 from lightning_kd.methods.base import Citation, DistillationMethod, Layers, Weight
+from lightning_kd.methods.checks import full_precision
 from lightning_kd.methods.features._stages import matched_maps, total
 
 

@@ -9,8 +9,8 @@ from lightning_kd.connectors.linear_projector import LinearProjector
 from lightning_kd.connectors.maps import pooled
 from lightning_kd.connectors.stack import Connector, TolerantBatchNorm1d
 from lightning_kd.engine.exchange import BuildContext, Exchange
-from lightning_kd.methods._checks import at_least_float32
 from lightning_kd.methods.base import Citation, DistillationMethod, Layers, Weight
+from lightning_kd.methods.checks import at_least_float32
 
 
 def pad_l2_loss(student_features: Tensor, teacher_features: Tensor, log_variances: Tensor, eps: float = 1e-6) -> Tensor:

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from lightning_kd.connectors.maps import pool_to_smaller, to_map
 from lightning_kd.connectors.stack import bottleneck
 from lightning_kd.engine.exchange import BuildContext, Exchange
-from lightning_kd.methods._checks import at_least_float32, full_precision
 from lightning_kd.methods.base import Citation, DistillationMethod, Layers, Weight
+from lightning_kd.methods.checks import at_least_float32, full_precision
 
 
 def semantic_calibration_loss(errors: Tensor, attention: Tensor) -> Tensor:

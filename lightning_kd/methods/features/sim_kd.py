@@ -11,8 +11,8 @@ from lightning_kd.connectors.stack import bottleneck
 from lightning_kd.engine.exchange import BuildContext, Exchange
 from lightning_kd.engine.network import layers_of
 from lightning_kd.engine.taps import Tap
-from lightning_kd.methods._checks import at_least_float32
 from lightning_kd.methods.base import Citation, DistillationMethod, Layers, Weight
+from lightning_kd.methods.checks import at_least_float32
 from lightning_kd.methods.features._teacher_classifier import ReusedClassifier
 from lightning_kd.methods.features.fitnet import hint_loss
 

@@ -8,8 +8,8 @@ from torch import Tensor
 from lightning_kd.connectors.maps import pooled
 from lightning_kd.connectors.stack import Connector, conv_norm
 from lightning_kd.engine.exchange import BuildContext, Exchange
-from lightning_kd.methods._checks import at_least_float32, check_same_logits
 from lightning_kd.methods.base import Citation, DistillationMethod, Layers, Weight
+from lightning_kd.methods.checks import at_least_float32, check_same_logits
 from lightning_kd.methods.features._teacher_classifier import ReusedClassifier
 from lightning_kd.methods.features.fitnet import hint_loss
 

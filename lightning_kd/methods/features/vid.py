@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from lightning_kd.connectors.maps import pool_to_smaller, to_map
 from lightning_kd.connectors.stack import Connector
 from lightning_kd.engine.exchange import BuildContext, Exchange
-from lightning_kd.methods._checks import at_least_float32
 from lightning_kd.methods.base import Citation, DistillationMethod, Layers, Weight
+from lightning_kd.methods.checks import at_least_float32
 from lightning_kd.methods.features._stages import Shape, check_same_maps, connectors_for, stage_maps, total
 
 

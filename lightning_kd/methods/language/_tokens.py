@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lightning_kd.engine.exchange import Exchange
-from lightning_kd.methods._checks import at_least_float32, check_same_logits
 from lightning_kd.methods.base import DistillationMethod, Weight
+from lightning_kd.methods.checks import at_least_float32, check_same_logits
 
 IGNORE_INDEX = -100
 """Label of tokens that do not count, as in PyTorch's cross-entropy and in Hugging Face models."""

@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 
 from lightning_kd.methods.base import Citation, Weight
+from lightning_kd.methods.checks import at_least_float32, check_same_logits
 from lightning_kd.methods.language._tokens import (
     IGNORE_INDEX,
     _TokenMethod,
-    log_probabilities,
+    check_mask,
     masked_mean,
 )
 
@@ -41,9 +42,13 @@ def adaptive_kl_loss(
     COLING 2025, arXiv:2404.02657.
     """
     _check_mu(mu)
-    student, teacher = log_probabilities(student_logits, teacher_logits, mask)
-    student_probability, teacher_probability, log_ratio = student.exp(), teacher.exp(), teacher - student
+    check_same_logits(student_logits, teacher_logits)
+    check_mask(student_logits, mask)
+    student, teacher = at_least_float32(student_logits), at_least_float32(teacher_logits.detach())
+    student_probability, teacher_probability = student.softmax(-1), teacher.softmax(-1)
     forward_share = _head_share(student_probability.detach(), teacher_probability, mu)
+    # only now: sorting takes the most memory
+    log_ratio = teacher.log_softmax(-1) - student.log_softmax(-1)
     forward, reverse = (teacher_probability * log_ratio).sum(-1), -(student_probability * log_ratio).sum(-1)
     divergence = forward_share * forward + (1 - forward_share) * reverse
     return masked_mean(divergence, mask)

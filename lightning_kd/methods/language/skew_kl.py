@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lightning_kd.methods._checks import at_least_float32, check_same_logits
 from lightning_kd.methods.base import Citation, Weight
+from lightning_kd.methods.checks import at_least_float32, check_same_logits
 from lightning_kd.methods.language._tokens import (
     IGNORE_INDEX,
     _TokenMethod,
@@ -40,9 +40,13 @@ def skew_forward_kl_loss(
     Reference: Ko et al., "DistiLLM: Towards Streamlined Distillation for Large Language Models", ICML 2024,
     arXiv:2402.03898.
     """
-    check_same_logits(student_logits, teacher_logits)
-    check_mask(student_logits, mask)
-    return masked_mean(_skewed(teacher_logits.detach(), student_logits, alpha), mask)
+    student, teacher = _raised(student_logits, teacher_logits, mask, alpha)
+    if alpha == 0:
+        return masked_mean(kl_per_token(teacher.log_softmax(-1), student.log_softmax(-1)), mask)
+    log_p = teacher.log_softmax(-1)
+    p = _floored(log_p.exp(), alpha)
+    mixture = torch.lerp(student.softmax(-1), p, alpha)
+    return masked_mean((p * (log_p - mixture.log())).sum(-1), mask)
 
 
 def skew_reverse_kl_loss(
@@ -65,22 +69,29 @@ def skew_reverse_kl_loss(
     Reference: Ko et al., "DistiLLM: Towards Streamlined Distillation for Large Language Models", ICML 2024,
     arXiv:2402.03898.
     """
+    student, teacher = _raised(student_logits, teacher_logits, mask, alpha)
+    if alpha == 0:
+        return masked_mean(kl_per_token(student.log_softmax(-1), teacher.log_softmax(-1)), mask)
+    log_p = student.log_softmax(-1)
+    p = log_p.exp()
+    mixture = torch.lerp(_floored(teacher.softmax(-1), 1 - alpha), p, alpha)
+    return masked_mean((p * (log_p - mixture.log())).sum(-1), mask)
+
+
+def _raised(student_logits: Tensor, teacher_logits: Tensor, mask: Tensor | None, alpha: float) -> tuple[Tensor, Tensor]:
     check_same_logits(student_logits, teacher_logits)
     check_mask(student_logits, mask)
-    return masked_mean(_skewed(student_logits, teacher_logits.detach(), alpha), mask)
-
-
-def _skewed(p_logits: Tensor, q_logits: Tensor, alpha: float) -> Tensor:
-    """``KL(p || alpha * p + (1 - alpha) * q)`` over the last dimension."""
     _check_alpha(alpha)
-    log_p, q_logits = at_least_float32(p_logits).log_softmax(-1), at_least_float32(q_logits)
-    if alpha == 0:
-        return kl_per_token(log_p, q_logits.log_softmax(-1))
-    p = log_p.exp()
-    mixture = torch.lerp(q_logits.softmax(-1), p, alpha)
-    # The mixture holds a share of p: where it underflows, p is as small and the term is nothing.
-    log_mixture = mixture.clamp_min(torch.finfo(mixture.dtype).tiny).log()
-    return (p * (log_p - log_mixture)).sum(-1)
+    return at_least_float32(student_logits), at_least_float32(teacher_logits.detach())
+
+
+def _floored(teacher: Tensor, share: float) -> Tensor:
+    """Probabilities that, times their share of a mixture, keep it from underflowing to zero; overwrites its argument.
+
+    It adds at most the smallest normal number to the mixture. On the teacher's side, which has no gradient, this costs
+    nothing; a mixture of logarithms takes half as much time again.
+    """
+    return teacher.clamp_min_(torch.finfo(teacher.dtype).tiny / share)
 
 
 def _check_alpha(alpha: float) -> None:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from lightning_kd.engine.exchange import Exchange, Progress
-from lightning_kd.methods._checks import at_least_float32, check_same_logits
 from lightning_kd.methods.base import Citation, Weight
+from lightning_kd.methods.checks import at_least_float32, check_same_logits
 from lightning_kd.methods.language._tokens import (
     IGNORE_INDEX,
     _TokenMethod,

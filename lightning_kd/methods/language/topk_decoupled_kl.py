@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lightning_kd.methods._checks import at_least_float32, check_same_logits, check_temperature
 from lightning_kd.methods.base import Citation, Weight
+from lightning_kd.methods.checks import at_least_float32, check_same_logits, check_temperature
 from lightning_kd.methods.language._tokens import (
     IGNORE_INDEX,
     _TokenMethod,
@@ -34,6 +36,8 @@ def topk_decoupled_kl_loss(
     teacher otherwise puts under the loss. At ``temperature=1`` this is the KL in which all other tokens form one; with
     ``k = V`` the plain KL.
 
+    The gradient keeps no copy of the logits; it cannot be differentiated again.
+
     Args:
         student_logits: student logits, ``(..., V)``.
         teacher_logits: teacher logits of the same shape; no gradient flows into them.
@@ -57,22 +61,42 @@ def topk_decoupled_kl_loss(
     if not 1 <= k <= vocabulary:
         raise ValueError(f"k must be between 1 and the vocabulary's size {vocabulary}, got {k}")
     student, teacher = at_least_float32(student_logits), at_least_float32(teacher_logits.detach())
-    top_teacher, top = teacher.topk(k, dim=-1)
-    top_student = student.gather(-1, top)
+    if k == vocabulary:
+        tempered = teacher / temperature, student / temperature
+        return masked_mean(kl_per_token(*(logits.log_softmax(-1) for logits in tempered)), mask)
+    top = teacher.topk(k, dim=-1).indices
+    (top_student, student_mass), (top_teacher, teacher_mass) = _split(student, top), _split(teacher, top)
     conditional = kl_per_token(
         F.log_softmax(top_teacher / temperature, dim=-1), F.log_softmax(top_student / temperature, dim=-1)
     )
-    if k == vocabulary:
-        return masked_mean(conditional, mask)
-    student_mass, teacher_mass = _log_mass(student, top, top_student), _log_mass(teacher, top, top_teacher)
     divergence = kl_per_token(teacher_mass, student_mass) + teacher_mass[..., 0].exp() * conditional
     return masked_mean(divergence, mask)
 
 
-def _log_mass(logits: Tensor, top: Tensor, top_logits: Tensor) -> Tensor:
-    """Log-mass of the top K and of the others, ``(..., 2)``; exact however small either is."""
-    others = logits.scatter(-1, top, -torch.inf)
-    return F.log_softmax(torch.stack([top_logits.logsumexp(-1), others.logsumexp(-1)], dim=-1), dim=-1)
+def _split(logits: Tensor, top: Tensor) -> tuple[Tensor, Tensor]:
+    """The top K's logits, and the log-mass of the top K and of the others, ``(..., 2)``, exact however small either."""
+    parts: tuple[Tensor, Tensor] = _TopAndOthers.apply(logits, top)
+    top_logits, others = parts
+    return top_logits, F.log_softmax(torch.cat([top_logits.logsumexp(-1, keepdim=True), others], dim=-1), dim=-1)
+
+
+class _TopAndOthers(torch.autograd.Function):
+    """Gathered top logits and the log-sum-exp of the others, with one pass over the vocabulary for the gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, top: Tensor) -> tuple[Tensor, Tensor]:
+        others = logits.scatter(-1, top, -torch.inf)
+        peak = others.amax(-1, keepdim=True).clamp_min(torch.finfo(others.dtype).min)
+        log_sum = others.sub_(peak).exp_().sum(-1, keepdim=True).log_().add_(peak)
+        ctx.save_for_backward(logits, top, log_sum)
+        return logits.gather(-1, top), log_sum
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, to_top: Tensor, to_others: Tensor) -> tuple[Tensor, None]:
+        logits, top, log_sum = ctx.saved_tensors
+        # the top's own entries may overflow here; they are overwritten
+        return (logits - log_sum).exp_().mul_(to_others).scatter_(-1, top, to_top), None
 
 
 class TopKDecoupledKL(_TokenMethod):

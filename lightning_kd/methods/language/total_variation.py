@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from lightning_kd.methods._checks import at_least_float32, check_same_logits
 from lightning_kd.methods.base import Citation
+from lightning_kd.methods.checks import at_least_float32, check_same_logits
 from lightning_kd.methods.language._tokens import _TokenMethod, check_mask, masked_mean
 
 

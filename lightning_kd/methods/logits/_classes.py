@@ -18,8 +18,8 @@ def check_matrix(logits: Tensor) -> None:
 def without_target(values: Tensor, target: Tensor) -> Tensor:
     """Drop the target's column of every row: ``(B, C)`` → ``(B, C - 1)``, the order of the others kept.
 
-    Indices instead of a boolean mask keep the shape static, so that the graph compiles whole.
+    A choice between two shifted views keeps the shape static, so that the graph compiles whole, and unlike a gather
+    needs no index as large as the result.
     """
-    columns = torch.arange(values.shape[-1] - 1, device=values.device)
-    others = columns + (columns >= target.unsqueeze(-1))
-    return values.gather(-1, others)
+    behind = torch.arange(values.shape[-1] - 1, device=values.device) >= target.unsqueeze(-1)
+    return torch.where(behind, values[..., 1:], values[..., :-1])

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from lightning_kd.connectors.maps import to_map
 from lightning_kd.engine.exchange import BuildContext, Exchange
-from lightning_kd.methods._checks import at_least_float32
 from lightning_kd.methods.base import Citation, DistillationMethod, Layers, Weight
+from lightning_kd.methods.checks import at_least_float32
 
 
 def class_attention_transfer_loss(

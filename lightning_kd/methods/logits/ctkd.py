@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_kd.engine.exchange import Exchange
-from lightning_kd.methods._checks import at_least_float32, check_same_logits
 from lightning_kd.methods.base import Citation, DistillationMethod, Weight
+from lightning_kd.methods.checks import at_least_float32, check_same_logits
 
 
 def learned_temperature_kd_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: Tensor) -> Tensor:

@@ -6,8 +6,8 @@ from torch import Tensor, nn
 
 from lightning_kd.connectors.maps import like_parameters, pool_to_smaller, to_map
 from lightning_kd.engine.exchange import BuildContext, Exchange
-from lightning_kd.methods._checks import at_least_float32, check_temperature
 from lightning_kd.methods.base import Citation, DistillationMethod, Layers, Weight
+from lightning_kd.methods.checks import at_least_float32, check_temperature
 from lightning_kd.methods.logits._pearson import pearson
 from lightning_kd.methods.logits.dist import dist_loss
 from lightning_kd.schedules import Scheduled, value_at

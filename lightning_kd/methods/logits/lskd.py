@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from lightning_kd.engine.exchange import BuildContext, Exchange, View
-from lightning_kd.methods._checks import at_least_float32, check_same_logits
 from lightning_kd.methods.base import Citation, DistillationMethod, Weight
+from lightning_kd.methods.checks import at_least_float32, check_same_logits
 from lightning_kd.methods.logits.kd import KD, kd_loss
 
 _EPS = 1e-7

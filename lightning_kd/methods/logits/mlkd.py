@@ -10,8 +10,8 @@ from torch import Tensor
 
 from lightning_kd.engine.exchange import Exchange
 from lightning_kd.engine.target import Target, find_target
-from lightning_kd.methods._checks import at_least_float32, check_same_logits, check_temperature, full_precision
 from lightning_kd.methods.base import Citation, DistillationMethod, Weight
+from lightning_kd.methods.checks import at_least_float32, check_same_logits, check_temperature, full_precision
 from lightning_kd.methods.logits._classes import check_matrix
 
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from lightning_kd.connectors.linear_projector import LinearProjector
 from lightning_kd.connectors.maps import pooled
 from lightning_kd.engine.exchange import BuildContext, Exchange
-from lightning_kd.methods._checks import at_least_float32
 from lightning_kd.methods.base import Citation, DistillationMethod, Layers, Weight
+from lightning_kd.methods.checks import at_least_float32
 from lightning_kd.methods.logits.kd import kd_loss
 
 

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lightning_kd.engine.exchange import Exchange
-from lightning_kd.methods._checks import at_least_float32, check_labels, check_temperature
 from lightning_kd.methods.base import Citation, DistillationMethod, Weight
+from lightning_kd.methods.checks import at_least_float32, check_labels, check_temperature
 from lightning_kd.methods.logits._classes import check_matrix
 from lightning_kd.schedules import Scheduled, value_at
 

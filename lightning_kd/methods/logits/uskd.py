@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from lightning_kd.connectors.linear_projector import LinearProjector
 from lightning_kd.connectors.maps import pooled
 from lightning_kd.engine.exchange import BuildContext, Exchange
-from lightning_kd.methods._checks import at_least_float32, check_labels
 from lightning_kd.methods.base import Citation, DistillationMethod, Layers, Weight
+from lightning_kd.methods.checks import at_least_float32, check_labels
 from lightning_kd.methods.logits._classes import check_matrix, without_target
 
 _EPS = 1e-6

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lightning_kd.engine.exchange import Exchange
-from lightning_kd.methods._checks import at_least_float32, check_same_logits, check_temperature
 from lightning_kd.methods.base import Citation, DistillationMethod, Weight
+from lightning_kd.methods.checks import at_least_float32, check_same_logits, check_temperature
 from lightning_kd.schedules import Scheduled, value_at
 
 

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lightning_kd.engine.exchange import Exchange
-from lightning_kd.methods._checks import at_least_float32, check_labels, check_same_logits
 from lightning_kd.methods.base import DistillationMethod, Weight
+from lightning_kd.methods.checks import at_least_float32, check_labels, check_same_logits
 
 
 # The underscore keeps this base class, which is no method itself, out of discovery.

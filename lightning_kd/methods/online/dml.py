@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from lightning_kd.engine.exchange import Exchange
-from lightning_kd.methods._checks import check_temperature
 from lightning_kd.methods.base import Citation, Weight
+from lightning_kd.methods.checks import check_temperature
 from lightning_kd.methods.logits.kd import kd_loss
 from lightning_kd.methods.online.base import OnlineMethod, all_logits, check_factor, cross_entropy
 from lightning_kd.schedules import Scheduled, value_at

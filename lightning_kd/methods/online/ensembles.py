@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lightning_kd.methods._checks import at_least_float32, check_labels, check_same_logits
+from lightning_kd.methods.checks import at_least_float32, check_labels, check_same_logits
 
 Ensemble = Callable[[Sequence[Tensor], Tensor], Tensor]
 """From the logits of the networks, ``(B, C)`` each, and the labels ``(B,)`` to the teacher's logits ``(B, C)``."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lightning_kd.connectors.maps import pooled
-from lightning_kd.methods._checks import at_least_float32
+from lightning_kd.methods.checks import at_least_float32
 
 _TINY = 1e-12
 

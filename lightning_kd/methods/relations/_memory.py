@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from lightning_kd.methods._checks import at_least_float32
+from lightning_kd.methods.checks import at_least_float32
 from lightning_kd.methods.relations._embeddings import unit_rows
 
 Side = Literal["student", "teacher"]

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from lightning_kd.connectors.linear_projector import LinearProjector
 from lightning_kd.engine.exchange import BuildContext, Exchange
-from lightning_kd.methods._checks import at_least_float32, full_precision
 from lightning_kd.methods.base import Citation, DistillationMethod, Layers, Weight
+from lightning_kd.methods.checks import at_least_float32, full_precision
 from lightning_kd.methods.relations._embeddings import check_same_batch, embedding, raised, unit_rows
 
 Mode = Literal["consecutive", "kernel"]

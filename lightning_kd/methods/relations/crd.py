@@ -11,8 +11,8 @@ from torch import Tensor
 
 from lightning_kd.connectors.linear_projector import LinearProjector
 from lightning_kd.engine.exchange import BuildContext, Exchange
-from lightning_kd.methods._checks import at_least_float32, check_labels, full_precision
 from lightning_kd.methods.base import Citation, DistillationMethod, Layers, Weight
+from lightning_kd.methods.checks import at_least_float32, check_labels, full_precision
 from lightning_kd.methods.relations._embeddings import embedding, unit_rows
 from lightning_kd.methods.relations._gather import gather_batch
 from lightning_kd.methods.relations._memory import MemoryBank, draw_candidates

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from lightning_kd.connectors.maps import like_parameters
 from lightning_kd.engine.exchange import BuildContext, Exchange
-from lightning_kd.methods._checks import at_least_float32, full_precision
 from lightning_kd.methods.base import Citation, DistillationMethod, Layers, Weight
+from lightning_kd.methods.checks import at_least_float32, full_precision
 from lightning_kd.methods.relations._embeddings import embedding
 
 
@@ -60,20 +60,20 @@ def mi_alpha_loss(scores: Tensor, log_baseline: Tensor, alpha: float = 0.5) -> T
     scores, log_baseline = at_least_float32(scores), at_least_float32(log_baseline)
     positive = torch.eye(batch, dtype=torch.bool, device=scores.device)
     log_m = _log_interpolate(scores, log_baseline, alpha)
-    joint = (scores.diagonal().unsqueeze(1) - log_m).masked_fill(positive, 0.0).sum() / (batch * (batch - 1))
+    joint = scores.diagonal().mean() - (log_m.sum() - log_m.diagonal().sum()) / (batch * (batch - 1))
     marginal = (scores - log_m.diagonal().unsqueeze(1)).masked_fill(positive, -math.inf)
     log_mean = marginal.flatten().logsumexp(0) - math.log(batch * (batch - 1))
     return log_mean.exp() - joint - 1
 
 
 def _log_interpolate(scores: Tensor, log_baseline: Tensor, alpha: float) -> Tensor:
-    tiled = log_baseline.unsqueeze(1).expand_as(scores)
+    baseline = log_baseline.unsqueeze(1)
     if alpha == 1:
-        return tiled
+        return baseline.expand_as(scores)
     contrast = _leave_one_out(scores) - math.log(scores.shape[1] - 1)
     if alpha == 0:
         return contrast
-    return torch.logaddexp(tiled + math.log(alpha), contrast + math.log1p(-alpha))
+    return torch.logaddexp(baseline + math.log(alpha), contrast + math.log1p(-alpha))
 
 
 def _leave_one_out(scores: Tensor) -> Tensor:

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lightning_kd.engine.exchange import Exchange
-from lightning_kd.methods._checks import full_precision
 from lightning_kd.methods.base import Citation, DistillationMethod, Layers, Weight
+from lightning_kd.methods.checks import full_precision
 from lightning_kd.methods.relations._embeddings import check_same_batch, embedding, raised, safe_lengths
 
 _CHUNK_ELEMENTS = 2**21

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from lightning_kd.connectors.maps import like_parameters
 from lightning_kd.engine.exchange import BuildContext, Exchange
-from lightning_kd.methods._checks import full_precision
 from lightning_kd.methods.base import Citation, DistillationMethod, Layers, Weight
+from lightning_kd.methods.checks import full_precision
 from lightning_kd.methods.relations._embeddings import check_same_batch, embedding, raised
 
 _EPS = 1e-5

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from lightning_kd.engine.exchange import Exchange
-from lightning_kd.methods._checks import check_same_stages, full_precision
 from lightning_kd.methods.base import Citation, DistillationMethod, Layers, Weight
+from lightning_kd.methods.checks import check_same_stages, full_precision
 from lightning_kd.methods.relations._embeddings import raised, unit_rows
 
 Mode = Literal["paper", "l1"]

@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 from lightning_kd.connectors.maps import like_parameters
 from lightning_kd.engine.exchange import BuildContext, Exchange, View
-from lightning_kd.methods._checks import (
+from lightning_kd.methods.base import Citation, DistillationMethod, Layers, Weight
+from lightning_kd.methods.checks import (
     at_least_float32,
     check_labels,
     check_same_logits,
     check_temperature,
     full_precision,
 )
-from lightning_kd.methods.base import Citation, DistillationMethod, Layers, Weight
 from lightning_kd.methods.relations._embeddings import embedding, unit_rows
 
 

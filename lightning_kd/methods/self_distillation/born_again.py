@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from lightning_kd.engine.exchange import Exchange
-from lightning_kd.methods._checks import check_temperature
 from lightning_kd.methods.base import Citation, DistillationMethod, Weight
+from lightning_kd.methods.checks import check_temperature
 from lightning_kd.methods.logits.kd import kd_loss
 from lightning_kd.schedules import Scheduled, value_at
 

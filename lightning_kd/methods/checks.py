@@ -1,4 +1,4 @@
-"""Checks of arguments that the pure loss functions share."""
+"""Checks and conversions for the arguments of loss functions, for the library's methods and for yours."""
 
 from __future__ import annotations
 
