@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
+from lightning_kd.methods._mixture import log_mixture
 from lightning_kd.methods.base import Citation, Weight
 from lightning_kd.methods.checks import at_least_float32, check_same_logits
 from lightning_kd.methods.language._tokens import (
@@ -44,9 +44,8 @@ def skew_forward_kl_loss(
     if alpha == 0:
         return masked_mean(kl_per_token(teacher.log_softmax(-1), student.log_softmax(-1)), mask)
     log_p = teacher.log_softmax(-1)
-    p = _floored(log_p.exp(), alpha)
-    mixture = torch.lerp(student.softmax(-1), p, alpha)
-    return masked_mean((p * (log_p - mixture.log())).sum(-1), mask)
+    p = log_p.exp()
+    return masked_mean((p * (log_p - log_mixture(student.softmax(-1), p, alpha))).sum(-1), mask)
 
 
 def skew_reverse_kl_loss(
@@ -74,8 +73,7 @@ def skew_reverse_kl_loss(
         return masked_mean(kl_per_token(student.log_softmax(-1), teacher.log_softmax(-1)), mask)
     log_p = student.log_softmax(-1)
     p = log_p.exp()
-    mixture = torch.lerp(_floored(teacher.softmax(-1), 1 - alpha), p, alpha)
-    return masked_mean((p * (log_p - mixture.log())).sum(-1), mask)
+    return masked_mean((p * (log_p - log_mixture(p, teacher.softmax(-1), 1 - alpha))).sum(-1), mask)
 
 
 def _raised(student_logits: Tensor, teacher_logits: Tensor, mask: Tensor | None, alpha: float) -> tuple[Tensor, Tensor]:
@@ -83,15 +81,6 @@ def _raised(student_logits: Tensor, teacher_logits: Tensor, mask: Tensor | None,
     check_mask(student_logits, mask)
     _check_alpha(alpha)
     return at_least_float32(student_logits), at_least_float32(teacher_logits.detach())
-
-
-def _floored(teacher: Tensor, share: float) -> Tensor:
-    """Probabilities that, times their share of a mixture, keep it from underflowing to zero; overwrites its argument.
-
-    It adds at most the smallest normal number to the mixture. On the teacher's side, which has no gradient, this costs
-    nothing; a mixture of logarithms takes half as much time again.
-    """
-    return teacher.clamp_min_(torch.finfo(teacher.dtype).tiny / share)
 
 
 def _check_alpha(alpha: float) -> None:

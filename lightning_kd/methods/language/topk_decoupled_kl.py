@@ -36,7 +36,7 @@ def topk_decoupled_kl_loss(
     teacher otherwise puts under the loss. At ``temperature=1`` this is the KL in which all other tokens form one; with
     ``k = V`` the plain KL.
 
-    The gradient keeps no copy of the logits; it cannot be differentiated again.
+    The gradient is written by hand and cannot be differentiated again.
 
     Args:
         student_logits: student logits, ``(..., V)``.
@@ -86,17 +86,17 @@ class _TopAndOthers(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, top: Tensor) -> tuple[Tensor, Tensor]:
         others = logits.scatter(-1, top, -torch.inf)
-        peak = others.amax(-1, keepdim=True).clamp_min(torch.finfo(others.dtype).min)
-        log_sum = others.sub_(peak).exp_().sum(-1, keepdim=True).log_().add_(peak)
-        ctx.save_for_backward(logits, top, log_sum)
+        share = others.softmax(-1)
+        ctx.save_for_backward(share, top)
+        # the largest share is one over the sum of exponentials, relative to the largest logit
+        log_sum = others.amax(-1, keepdim=True) - share.amax(-1, keepdim=True).log()
         return logits.gather(-1, top), log_sum
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, to_top: Tensor, to_others: Tensor) -> tuple[Tensor, None]:
-        logits, top, log_sum = ctx.saved_tensors
-        # the top's own entries may overflow here; they are overwritten
-        return (logits - log_sum).exp_().mul_(to_others).scatter_(-1, top, to_top), None
+        share, top = ctx.saved_tensors
+        return (share * to_others).scatter_(-1, top, to_top), None
 
 
 class TopKDecoupledKL(_TokenMethod):

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from lightning_kd.engine.exchange import Exchange
+from lightning_kd.methods._mixture import log_mixture
 from lightning_kd.methods.base import Citation, DistillationMethod, Weight
 from lightning_kd.methods.checks import at_least_float32, check_same_logits, check_temperature
 from lightning_kd.schedules import Scheduled, value_at
@@ -54,8 +52,11 @@ def generalized_jsd_loss(
         return _kl(teacher, student).mean()
     if beta == 1:
         return _kl(student, teacher).mean()
-    mixture = torch.logaddexp(student + math.log1p(-beta), teacher + math.log(beta))
-    divergence = (beta * _kl(teacher, mixture) + (1 - beta) * _kl(student, mixture)).mean()
+    student_probability, teacher_probability = student.exp(), teacher.exp()
+    mixture = log_mixture(student_probability, teacher_probability, beta)
+    forward = (teacher_probability * (teacher - mixture)).sum(-1)
+    reverse = (student_probability * (student - mixture)).sum(-1)
+    divergence = (beta * forward + (1 - beta) * reverse).mean()
     return divergence / (beta * (1 - beta)) if normalize else divergence
 
 

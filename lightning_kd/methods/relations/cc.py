@@ -65,10 +65,10 @@ def correlation_congruence_loss(
 
 
 def _congruence(student: Tensor, teacher: Tensor, mode: Mode, gamma: float, order: int) -> Tensor:
+    if mode == "consecutive":
+        gap = (student - teacher).abs()
+        return (gap[:-1] * gap[1:]).sum() / max(gap.shape[0] - 1, 1)
     with full_precision(student):
-        if mode == "consecutive":
-            gap = (student - teacher).abs()
-            return (gap[:-1] * gap[1:]).sum() / max(gap.shape[0] - 1, 1)
         return (_kernel(student, gamma, order) - _kernel(teacher, gamma, order)).square().mean()
 
 
