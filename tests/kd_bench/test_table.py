@@ -32,6 +32,16 @@ def test_the_table_fits_a_hundred_columns_and_says_what_it_shows(tmp_path: Path)
         assert part in flat
 
 
+@pytest.mark.parametrize("width", [60, 70, 80, 90])
+def test_a_narrow_terminal_gets_fewer_columns_and_whole_names(tmp_path: Path, width: int) -> None:
+    run_sets = write_results(tmp_path)
+    text = _render(run_sets, width)
+    assert max(map(len, text.splitlines())) <= width
+    assert all(run_set.method.name in text for run_set in run_sets)
+    assert "…" not in text
+    assert "Left out for want of width: p" in " ".join(text.split())
+
+
 def test_rows_are_sorted_by_mean_accuracy(tmp_path: Path) -> None:
     rows = summarize(write_results(tmp_path), "KD")
     means = [row.accuracy.mean for row in rows]
