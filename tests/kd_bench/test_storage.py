@@ -39,6 +39,15 @@ def test_content_is_on_disk_before_the_name_points_to_it(tmp_path: Path, monkeyp
     assert (tmp_path / "made" / "file").read_bytes() == b"content"
 
 
+def test_others_may_read_as_far_as_the_umask_allows(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write_atomic(tmp_path / "file", b"content")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
+
+
 def test_models_survive_the_round_trip(tmp_path: Path) -> None:
     write_model(tmp_path / "scores.json", SCORES)
     assert read_model(tmp_path / "scores.json", Scores) == SCORES

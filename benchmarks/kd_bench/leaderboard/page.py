@@ -104,7 +104,6 @@ def build_page(
         )
     )
     write_atomic(path, html.encode())
-    path.chmod(0o644)  # a page is there to be served; temporary files start out private
     return path
 
 
