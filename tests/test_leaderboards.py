@@ -1,0 +1,36 @@
+"""The committed results: whole, in their place, of the present protocol, and recomputable from their predictions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from kd_bench.predictions import read_predictions
+from kd_bench.protocol import load_protocol
+from kd_bench.results import RunSet, load_run_sets, run_set_path
+from kd_bench.storage import file_sha256
+from kd_bench.training.evaluate import score
+
+RESULTS = Path(__file__).parents[1] / "leaderboards" / "results"
+
+
+def committed() -> list[RunSet]:
+    return load_run_sets(RESULTS)
+
+
+@pytest.mark.parametrize("run_set", committed(), ids=lambda one: f"{one.protocol.id}-{one.method.name}")
+def test_scores_follow_from_the_predictions(run_set: RunSet) -> None:
+    assert run_set.protocol.hash == load_protocol(run_set.protocol.id).hash
+    folder = run_set_path(
+        RESULTS, run_set.protocol.id, run_set.method.name, run_set.student.name, run_set.teacher.name
+    ).parent
+    assert len({run.seed for run in run_set.runs}) >= 3
+    for run in run_set.runs:
+        predictions = folder / run.predictions_file
+        assert file_sha256(predictions) == run.predictions_sha256
+        assert score(read_predictions(predictions)) == run.last
+
+
+def test_every_row_of_the_embedded_protocol_is_there() -> None:
+    rows = {run_set.method.name for run_set in committed() if run_set.protocol.id == "digits-v1"}
+    assert rows == set(load_protocol("digits-v1").methods)
