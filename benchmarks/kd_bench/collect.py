@@ -27,7 +27,7 @@ def collect(items: Iterable[Item]) -> list[RunSet]:
         seeds = [replace(any_item, seed=seed) for seed in any_item.protocol.seeds]
         results = [result for item in seeds if (result := item.load()) is not None]
         if results:
-            run_sets.append(_store(any_item.run_set, _gather(results)))
+            run_sets.append(_store(any_item.run_set, _gather(any_item, results)))
     return run_sets
 
 
@@ -59,13 +59,14 @@ def _store(path: Path, run_set: RunSet) -> RunSet:
     return run_set
 
 
-def _gather(results: Sequence[ItemResult]) -> RunSet:
+def _gather(item: Item, results: Sequence[ItemResult]) -> RunSet:
     latest = results[-1]
     return RunSet(
         protocol=latest.protocol,
         method=_common_method(results),
         teacher=latest.teacher,
         student=latest.student,
+        track=item.protocol.track,
         environment=latest.environment,
         runs=tuple(result.run for result in results),
     )

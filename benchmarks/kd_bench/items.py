@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -11,7 +11,9 @@ from kd_bench.data.base import open_data
 from kd_bench.environment import describe_environment
 from kd_bench.fusion import create_strategy
 from kd_bench.models import create_model
-from kd_bench.protocol import MethodRow, Pair, Protocol, json_sha256
+from kd_bench.options import RunOptions
+from kd_bench.protocol import MethodRow, Pair, Protocol, TrainerSpec, json_sha256
+from kd_bench.recipe import Recipe
 from kd_bench.results import (
     Environment,
     MethodInfo,
@@ -56,6 +58,7 @@ class Item:
         method_name: name of the row in the protocol.
         seed: the seed.
         output: the benchmark's output directory.
+        options: how it is done.
     """
 
     protocol: Protocol
@@ -63,6 +66,7 @@ class Item:
     method_name: str
     seed: int
     output: Path
+    options: RunOptions = field(default_factory=RunOptions)
 
     def __str__(self) -> str:
         pair = f" on {self.pair_name}" if len(self.protocol.pairs) > 1 else ""
@@ -80,8 +84,13 @@ class Item:
 
     @property
     def row(self) -> MethodRow:
-        """The method and its hyper-parameters."""
-        return self.protocol.methods[self.method_name]
+        """The method and its hyper-parameters on this pair."""
+        return self.protocol.methods[self.method_name].on(self.pair_name)
+
+    @property
+    def recipe(self) -> Recipe:
+        """How the student is trained."""
+        return self.protocol.recipe_for(self.pair.student)
 
     @cached_property
     def method(self) -> MethodInfo:
@@ -92,21 +101,22 @@ class Item:
     def fingerprint(self) -> str:
         """Hash of everything that decides the numbers; a finished item with another fingerprint is done again.
 
-        Besides the protocol that is the method with its parameters, teacher, fusion and source files, and the versions
-        of the libraries that compute; not the machine.
+        Besides the protocol that is the method with its parameters, teacher, fusion and source files, the versions of
+        the libraries that compute, and the use of several devices; not the machine.
         """
         environment = describe_environment()
         decisive = {"name", "class_path", "parameters", "task_weight", "teacher", "fusion", "source_sha256"}
         method = self.method.model_dump(mode="json", include=decisive)
-        return json_sha256(
-            {
-                "protocol": self.protocol.hash,
-                "pair": self.pair.model_dump(mode="json"),
-                "method": method,
-                "seed": self.seed,
-                "versions": [environment.torch, environment.lightning, environment.lightning_kd],
-            }
-        )
+        decides: dict[str, object] = {
+            "protocol": self.protocol.hash,
+            "pair": self.pair.model_dump(mode="json"),
+            "method": method,
+            "seed": self.seed,
+            "versions": [environment.torch, environment.lightning, environment.lightning_kd],
+        }
+        if self.protocol.trainer != TrainerSpec():
+            decides["trainer"] = self.protocol.trainer.model_dump(mode="json")
+        return json_sha256(decides)
 
     @property
     def run_set(self) -> Path:
@@ -139,7 +149,7 @@ class Item:
         create_method(self.row)
         if self.row.fusion is not None:
             create_strategy(self.row.fusion)
-        data = open_data(self.protocol.data, self.protocol.student_recipe, self.seed)
+        data = open_data(self.protocol.data, self.recipe, self.seed)
         for name in (self.pair.student, self.pair.teacher):
             create_model(name, num_classes=data.num_classes, in_channels=data.image_shape[0])
 

@@ -11,18 +11,15 @@ import hashlib
 import json
 from functools import cache
 from importlib import resources
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import yaml
 from pydantic import Field, JsonValue, ValidationError, field_validator, model_validator
 
 from kd_bench.errors import UserError
 from kd_bench.names import unknown
-from kd_bench.recipe import NonNegative, Recipe, Spec, TeacherRecipe
+from kd_bench.recipe import Fraction, NonNegative, Recipe, Spec, TeacherRecipe
 from kd_bench.results import PLAIN, Name, Seed, Sha256, TeacherKind
-
-QUICK = "-quick"
-"""Suffix of the shortened variant of a protocol."""
 
 ALL = "all"
 """Stands for all rows where rows are chosen."""
@@ -49,6 +46,50 @@ class Pair(Spec):
 
     student: Name
     teacher: Name
+
+
+class TeacherSource(Spec):
+    """A published teacher.
+
+    Attributes:
+        source: local path or address, see :func:`kd_bench.models.load_teacher`; ``None`` for ``options`` alone.
+        options: constructor arguments, such as torchvision's ``weights``, which the library itself downloads.
+        sha256: hash of the file; ``None`` while nobody has pinned it.
+        accuracy: test accuracy that its authors report, or ``None``. Every run measures it anew.
+    """
+
+    source: str | None = None
+    options: dict[str, JsonValue] = Field(default_factory=dict)
+    sha256: Sha256 | None = None
+    accuracy: Fraction | None = None
+
+    @model_validator(mode="after")
+    def _comes_from_somewhere(self) -> Self:
+        if self.source is None and not self.options:
+            raise ValueError("give a source, or options with which the library brings the weights")
+        return self
+
+
+class TrainerSpec(Spec):
+    """How a run uses the machine. Not part of the recipe, whose batch size is that of all devices together.
+
+    Attributes:
+        accelerator: Lightning's accelerator; ``None`` for the protocol's.
+        strategy: Lightning's strategy.
+        devices: number of devices.
+        compile: whether the student is compiled by ``torch.compile``.
+        channels_last: whether images and convolutions are laid out channels last.
+        sync_batchnorm: whether batch normalization counts the samples of all devices.
+        loader_workers: processes that prepare batches; ``None`` for what suits the data.
+    """
+
+    accelerator: Literal["cpu", "gpu", "auto"] | None = None
+    strategy: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")] = "auto"
+    devices: Annotated[int, Field(ge=1, le=1024)] = 1
+    compile: bool = False
+    channels_last: bool = False
+    sync_batchnorm: bool = False
+    loader_workers: Annotated[int, Field(ge=0, le=1024)] | None = None
 
 
 class FusionSpec(Spec):
@@ -79,13 +120,23 @@ class MethodRow(Spec):
             network of the teacher's architecture, ``student``: one of the student's, both for methods that train it
             along; ``previous``: the plain student of this seed, trained first.
         fusion: sample-wise ratios in place of the fixed weights.
+        pairs: pair name → constructor arguments that differ there; only in a protocol whose track is ``tuned``.
     """
+
+    added_later: ClassVar[frozenset[str]] = frozenset({"pairs"})
 
     class_path: str | None = Field(default=None, alias="class")
     parameters: dict[str, JsonValue] = Field(default_factory=dict)
     task_weight: NonNegative = 1.0
     teacher: TeacherKind = "trained"
     fusion: FusionSpec | None = None
+    pairs: dict[Name, dict[str, JsonValue]] = Field(default_factory=dict)
+
+    def on(self, pair: str) -> MethodRow:
+        """The row with the hyper-parameters of ``pair``."""
+        if pair not in self.pairs:
+            return self
+        return self.model_copy(update={"parameters": {**self.parameters, **self.pairs[pair]}, "pairs": {}})
 
     @model_validator(mode="after")
     def _means_something(self) -> Self:
@@ -108,13 +159,20 @@ class Protocol(Spec):
         accelerator: ``cpu`` where the recipe is meant for it, else ``auto``.
         data: the data set, its split and augmentation.
         pairs: pair name → student and teacher.
-        teacher_recipe: how teachers are trained on the spot.
+        teacher_recipe: how teachers are trained on the spot; ``None`` if all are published.
         student_recipe: how students are trained, with every method.
+        student_recipes: student → recipe, where a student has its own.
+        teachers: teacher → where its published weights are; the others are trained.
+        track: ``general``: one set of hyper-parameters for all pairs; ``tuned``: one for each pair.
+        trainer: how runs use the machine unless asked otherwise; not part of the hash.
+        reported: name of the table of reported figures that is shown beside the results.
         methods: row name → method.
         core: names of the rows that are run unless others are asked for; all of them if empty.
         seeds: the seeds of a run set.
         metrics: what is measured on the test split after the last epoch.
     """
+
+    added_later: ClassVar[frozenset[str]] = frozenset({"student_recipes", "teachers", "track"})
 
     id: Name
     title: str
@@ -123,8 +181,13 @@ class Protocol(Spec):
     accelerator: Literal["cpu", "auto"] = "auto"
     data: DataSpec
     pairs: Annotated[dict[Name, Pair], Field(min_length=1)]
-    teacher_recipe: TeacherRecipe
+    teacher_recipe: TeacherRecipe | None = None
     student_recipe: Recipe
+    student_recipes: dict[Name, Recipe] = Field(default_factory=dict)
+    teachers: dict[Name, TeacherSource] = Field(default_factory=dict)
+    track: Literal["general", "tuned"] = "general"
+    trainer: TrainerSpec = TrainerSpec()
+    reported: Name | None = None
     methods: Annotated[dict[Name, MethodRow], Field(min_length=1)]
     core: tuple[Name, ...] = ()
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
@@ -152,24 +215,35 @@ class Protocol(Spec):
             raise ValueError(f"core names {', '.join(sorted(unknown_rows))}, which methods does not have")
         return self
 
+    @model_validator(mode="after")
+    def _every_teacher_comes_from_somewhere(self) -> Self:
+        teachers = {pair.teacher for pair in self.pairs.values()}
+        if (missing := teachers - self.teachers.keys()) and self.teacher_recipe is None:
+            raise ValueError(f"teachers.{min(missing)}: give its source, or a teacher_recipe to train it by")
+        if unused := self.teachers.keys() - teachers:
+            raise ValueError(f"teachers.{min(unused)}: no pair has this teacher")
+        if unused := self.student_recipes.keys() - {pair.student for pair in self.pairs.values()}:
+            raise ValueError(f"student_recipes.{min(unused)}: no pair has this student")
+        return self
+
+    @model_validator(mode="after")
+    def _pairs_of_rows(self) -> Self:
+        for name, row in self.methods.items():
+            if row.pairs and self.track != "tuned":
+                raise ValueError(f"methods.{name}.pairs: hyper-parameters for each pair need track: tuned")
+            if unknown_pairs := row.pairs.keys() - self.pairs.keys():
+                raise ValueError(f"methods.{name}.pairs.{min(unknown_pairs)}: there is no such pair")
+        return self
+
     @property
     def hash(self) -> str:
         """sha256 of everything that the protocol owns, in canonical JSON."""
-        recipe = self.model_dump(mode="json", exclude={"id", "title", "description", "methods", "core"})
-        return json_sha256(recipe)
+        apart = {"id", "title", "description", "methods", "core", "trainer", "reported"}
+        return json_sha256(self.model_dump(mode="json", exclude=apart))
 
-    def quick(self) -> Protocol:
-        """A shortened variant (two seeds, a fifth of the epochs) with its own id and hash, for trying things out."""
-        teacher, student = self.teacher_recipe, self.student_recipe
-        return self.model_copy(
-            update={
-                "id": self.id + QUICK,
-                "title": f"{self.title} (shortened; not for comparison)",
-                "seeds": self.seeds[:2],
-                "teacher_recipe": teacher.model_copy(update={"epochs": max(1, teacher.epochs // 5)}),
-                "student_recipe": student.model_copy(update={"epochs": max(1, student.epochs // 5)}),
-            }
-        )
+    def recipe_for(self, student: str) -> Recipe:
+        """How the student of that name is trained."""
+        return self.student_recipes.get(student, self.student_recipe)
 
 
 def json_sha256(value: Any) -> str:
@@ -221,13 +295,12 @@ def list_protocols() -> list[Protocol]:
 
 
 def load_protocol(protocol_id: str) -> Protocol:
-    """The protocol ``protocol_id``, or with the suffix ``-quick`` its shortened variant.
+    """The protocol ``protocol_id``.
 
     Raises:
         UserError: if there is none; the message lists those there are.
     """
     shipped = _shipped()
-    base = protocol_id.removesuffix(QUICK)
-    if base not in shipped:
+    if protocol_id not in shipped:
         raise unknown("protocol", protocol_id, list(shipped))
-    return shipped[base] if base == protocol_id else shipped[base].quick()
+    return shipped[protocol_id]

@@ -180,14 +180,17 @@ class Best(Record):
 
 
 class Curve(Record):
-    """One value per epoch: accuracy on the validation split, and mean training loss (all terms)."""
+    """One value per epoch: accuracy on the validation split, and mean training loss (all terms).
 
-    validation_accuracy: Annotated[tuple[Fraction, ...], Field(min_length=1, max_length=10_000)]
+    Without a validation split, where the whole training set is trained on, ``validation_accuracy`` is ``None``.
+    """
+
+    validation_accuracy: Annotated[tuple[Fraction, ...], Field(min_length=1, max_length=10_000)] | None
     train_loss: Annotated[tuple[float, ...], Field(min_length=1, max_length=10_000)]
 
     @model_validator(mode="after")
     def _same_length(self) -> Self:
-        if len(self.validation_accuracy) != len(self.train_loss):
+        if self.validation_accuracy is not None and len(self.validation_accuracy) != len(self.train_loss):
             raise ValueError(
                 f"both curves need one value per epoch, got {len(self.validation_accuracy)} and {len(self.train_loss)}"
             )
@@ -209,6 +212,7 @@ class Run(Record):
         device: for example ``cpu`` or the name of the GPU.
         extra_parameters: parameters that were trained only for the distillation (connectors, peers).
         chosen: hyper-parameters that were chosen in this run, on the validation split.
+        trainer: how the machine was used, where that differs from one device and Lightning's own choices.
     """
 
     seed: Seed
@@ -222,6 +226,7 @@ class Run(Record):
     device: Text
     extra_parameters: Count
     chosen: Annotated[dict[Name, float], Field(max_length=20)] = Field(default_factory=dict)
+    trainer: Annotated[dict[Name, str | int | bool | None], Field(max_length=20)] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _best_is_best(self) -> Self:
@@ -241,7 +246,7 @@ class RunSet(Record):
 
     Attributes:
         extra_data: whether anything but the protocol's training split was used.
-        track: ``general``: one set of hyper-parameters for all pairs.
+        track: ``general``: one set of hyper-parameters for all pairs; ``tuned``: one for each pair.
         verification: how far the numbers were checked by somebody else.
     """
 
@@ -250,7 +255,7 @@ class RunSet(Record):
     method: MethodInfo
     teacher: TeacherInfo
     student: StudentInfo
-    track: Literal["general"] = "general"
+    track: Literal["general", "tuned"] = "general"
     environment: Environment
     runs: Annotated[tuple[Run, ...], Field(min_length=1, max_length=1000)]
     extra_data: bool = False

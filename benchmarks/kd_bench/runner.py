@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kd_bench import variants
 from kd_bench.collect import collect, refuse_foreign
 from kd_bench.errors import UserError
 from kd_bench.items import Item
@@ -78,7 +79,7 @@ def run_benchmark(
     start = time.perf_counter()
     protocol = load_protocol(protocol_id)
     if quick:
-        protocol = protocol.quick()
+        protocol = variants.quick(protocol)
     if workers is not None and workers < 1:
         raise UserError(f"workers must be at least 1, got {workers}")
     items = plan(protocol, Path(output), methods=methods, pairs=pairs, seeds=seeds)

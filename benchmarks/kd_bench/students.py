@@ -116,7 +116,7 @@ class _Trainings:
 
     def __init__(self, item: Item, planned: int, on_epoch: OnEpoch | None) -> None:
         self.done: list[Fitted] = []
-        self._protocol, self._planned, self._on_epoch = item.protocol, planned, on_epoch
+        self._item, self._planned, self._on_epoch = item, planned, on_epoch
 
     def run(
         self,
@@ -128,9 +128,9 @@ class _Trainings:
         self.done.append(
             fit(
                 network,
-                self._protocol.student_recipe,
+                self._item.recipe,
                 data,
-                accelerator=self._protocol.accelerator,
+                accelerator=self._item.protocol.accelerator,
                 callbacks=callbacks,
                 deploy=deploy,
                 on_epoch=None if self._on_epoch is None else self._advance,
@@ -138,7 +138,7 @@ class _Trainings:
         )
 
     def wrap(self, network: nn.Module, data: ClassificationData) -> Classifier:
-        return Classifier(network, self._protocol.student_recipe, data.num_classes, data.image_shape)
+        return Classifier(network, self._item.recipe, data.num_classes, data.image_shape)
 
     def _advance(self, epoch: int, epochs: int) -> None:
         assert self._on_epoch is not None
@@ -146,7 +146,7 @@ class _Trainings:
 
 
 def _open(item: Item, needs: TrainingNeeds | None = None) -> ClassificationData:
-    return open_data(item.protocol.data, item.protocol.student_recipe, item.seed, needs)
+    return open_data(item.protocol.data, item.recipe, item.seed, needs)
 
 
 def _needs(row: MethodRow, method: DistillationMethod) -> TrainingNeeds:

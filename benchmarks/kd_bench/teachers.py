@@ -1,20 +1,23 @@
-"""Teachers that are trained on the spot, once, and kept beside the results."""
+"""A pair's teacher: published or trained on the spot, measured by us once, and kept beside the results."""
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import lightning as L
 import safetensors.torch
 from filelock import FileLock
 from torch import nn
 
-from kd_bench.data.base import open_data
+from kd_bench.data.base import ClassificationData, open_data
 from kd_bench.errors import UserError
 from kd_bench.models import create_model
-from kd_bench.protocol import Protocol
+from kd_bench.models.checkpoints import load_teacher as load_checkpoint
+from kd_bench.protocol import Protocol, TeacherSource
+from kd_bench.recipe import Recipe
 from kd_bench.results import ProtocolRef, Record, TeacherInfo, slug
 from kd_bench.storage import file_sha256, read_model, write_atomic, write_model
 from kd_bench.training.evaluate import test_logits
@@ -23,6 +26,8 @@ from kd_bench.training.recorder import OnEpoch
 
 WEIGHTS_FILE = "weights.safetensors"
 CARD_FILE = "teacher.json"
+TOLERANCE = 0.005
+"""How far a published teacher's accuracy may be from what its authors report before that is remarked on."""
 
 
 class TeacherCard(Record):
@@ -43,33 +48,61 @@ class LoadedTeacher:
 
 
 def load_teacher(protocol: Protocol, name: str, directory: Path, on_epoch: OnEpoch | None = None) -> LoadedTeacher:
-    """The protocol's teacher ``name``: from ``directory`` if it is there, else trained now and kept there.
+    """The protocol's teacher ``name``: from ``directory`` if it is there, else obtained now and kept there.
 
-    Several processes may ask at once; one trains, the others wait.
+    A published one is fetched and its test accuracy measured, the others are trained. Several processes may ask at
+    once; one does it, the others wait.
 
     Args:
-        protocol: decides data and recipe.
+        protocol: decides data, source and recipe.
         name: model name.
         directory: where teachers are kept; results of several protocols may share it.
         on_epoch: called after every epoch of a training.
 
     Raises:
-        UserError: if the kept files are corrupt.
+        UserError: if the kept files are corrupt, or a published teacher cannot be had or is another network.
     """
     folder = directory / f"{slug(protocol.id)}-{protocol.hash[:12]}" / slug(name)
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):
         if not (folder / CARD_FILE).exists():
-            _train(protocol, name, folder, on_epoch)
+            source = protocol.teachers.get(name)
+            if source is None:
+                _train(protocol, name, folder, on_epoch)
+            else:
+                _fetch(protocol, name, source, folder)
     return _load(protocol, name, folder)
 
 
 def _train(protocol: Protocol, name: str, folder: Path, on_epoch: OnEpoch | None) -> None:
     recipe = protocol.teacher_recipe
+    assert recipe is not None
     data = open_data(protocol.data, recipe, recipe.seed)
     L.seed_everything(recipe.seed, verbose=False)
-    network = create_model(name, num_classes=data.num_classes, in_channels=data.image_shape[0])
+    network = _create(name, data)
     fitted = fit(network, recipe, data, accelerator=protocol.accelerator, on_epoch=on_epoch)
+    _keep(protocol, name, network, data, folder, fitted.seconds)
+
+
+def _fetch(protocol: Protocol, name: str, source: TeacherSource, folder: Path) -> None:
+    data = _open(protocol)
+    if source.source is None:
+        network = _create(name, data, **source.options).eval()
+    else:
+        network = load_checkpoint(name, source.source, num_classes=data.num_classes, sha256=source.sha256)
+    info = _keep(protocol, name, network, data, folder, 0.0)
+    if source.accuracy is not None and abs(info.accuracy - source.accuracy) > TOLERANCE:
+        warnings.warn(
+            f"the teacher {name} has a test accuracy of {100 * info.accuracy:.2f} % here, its authors report "
+            f"{100 * source.accuracy:.2f} %; the results will say what was measured",
+            stacklevel=2,
+        )
+
+
+def _keep(
+    protocol: Protocol, name: str, network: nn.Module, data: ClassificationData, folder: Path, seconds: float
+) -> TeacherInfo:
+    """Measure a teacher and write it down."""
     logits, labels = test_logits(network, data)
     weights = folder / WEIGHTS_FILE
     tensors = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
@@ -81,18 +114,27 @@ def _train(protocol: Protocol, name: str, folder: Path, on_epoch: OnEpoch | None
         parameters=sum(parameter.numel() for parameter in network.parameters()),
     )
     reference = ProtocolRef(id=protocol.id, hash=protocol.hash)
-    write_model(folder / CARD_FILE, TeacherCard(protocol=reference, teacher=info, seconds=fitted.seconds))
+    write_model(folder / CARD_FILE, TeacherCard(protocol=reference, teacher=info, seconds=seconds))
+    return info
 
 
 def _load(protocol: Protocol, name: str, folder: Path) -> LoadedTeacher:
     card = read_model(folder / CARD_FILE, TeacherCard)
     weights = folder / WEIGHTS_FILE
-    remedy = f"Remove {folder} and run the benchmark again; the teacher is then trained anew."
+    remedy = f"Remove {folder} and run the benchmark again; the teacher is then obtained anew."
     if card.protocol.hash != protocol.hash or card.teacher.name != name:
         raise UserError(f"{folder} holds another teacher ({card.teacher.name} of {card.protocol.id}). {remedy}")
     if not weights.exists() or file_sha256(weights) != card.teacher.weights_sha256:
         raise UserError(f"{weights} is not the file that {CARD_FILE} describes. {remedy}")
-    data = open_data(protocol.data, protocol.teacher_recipe, protocol.teacher_recipe.seed)
-    network = create_model(name, num_classes=data.num_classes, in_channels=data.image_shape[0])
+    network = _create(name, _open(protocol))
     network.load_state_dict(safetensors.torch.load_file(weights))
     return LoadedTeacher(network.eval(), card.teacher)
+
+
+def _open(protocol: Protocol) -> ClassificationData:
+    recipe: Recipe = protocol.teacher_recipe or protocol.student_recipe
+    return open_data(protocol.data, recipe, 0)
+
+
+def _create(name: str, data: ClassificationData, **options: Any) -> nn.Module:
+    return create_model(name, num_classes=data.num_classes, in_channels=data.image_shape[0], **options)

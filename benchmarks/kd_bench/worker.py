@@ -28,7 +28,7 @@ def run_item(item: Item, on_epoch: OnEpoch | None = None) -> ItemResult:
         DivergedError: if the training loss stops being finite.
     """
     protocol = item.protocol
-    data = open_data(protocol.data, protocol.student_recipe, item.seed)
+    data = open_data(protocol.data, item.recipe, item.seed)
     teacher = load_teacher(protocol, item.pair.teacher, item.output / "teachers")
     student = train_student(item, teacher.network, on_epoch)
     write_predictions(item.predictions, _predict(student.network, teacher, data))

@@ -84,11 +84,12 @@ def train_on_digits(candidate: Candidate, seconds: float = SECONDS) -> DigitsOut
 def _train(candidate: Candidate, folder: Path, seconds: float) -> DigitsOutcome:
     from kd_bench.items import Item
     from kd_bench.protocol import MethodRow, load_protocol
+    from kd_bench.variants import quick
     from kd_bench.worker import run_item
 
     path = f"{candidate.cls.__module__}.{candidate.cls.__qualname__}"
     rows = {_PLAIN: MethodRow(), _MINE: MethodRow.model_validate({"class": path, "parameters": candidate.arguments})}
-    protocol = load_protocol(PROTOCOL).quick().model_copy(update={"methods": rows})
+    protocol = quick(load_protocol(PROTOCOL)).model_copy(update={"methods": rows})
     pair = next(iter(protocol.pairs))
     # the teacher, which both need, is trained with the plain student and so not counted against the method
     plain = run_item(Item(protocol, pair, _PLAIN, 0, folder))

@@ -6,7 +6,7 @@ from importlib import resources
 import pytest
 import yaml
 from kd_bench.errors import UserError
-from kd_bench.protocol import Protocol, json_sha256, list_protocols, load_protocol, parse_protocol
+from kd_bench.protocol import Protocol, json_sha256, load_protocol, parse_protocol
 from kd_bench.rows import describe_method
 
 from lightning_kd.methods import discover, family
@@ -84,14 +84,6 @@ def test_the_hash_does_not_cover_words_and_methods(path: str, value: object) -> 
 def test_json_sha256_of_a_known_value() -> None:
     # printf '{"a":[1,2.5],"b":"x"}' | sha256sum
     assert json_sha256({"b": "x", "a": [1, 2.5]}) == "5cefae54a95b31dc660d6cbbb2198f0811fc70ee37b1cc85b1989870cd293ffb"
-
-
-def test_quick_never_mixes_with_the_real_protocol() -> None:
-    full, quick = load_protocol("digits-v1"), load_protocol("digits-v1-quick")
-    assert quick.id != full.id
-    assert quick.hash != full.hash
-    assert quick.student_recipe.epochs < full.student_recipe.epochs
-    assert [protocol.id for protocol in list_protocols()] == ["digits-v1"]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning as L
 from torch.utils.data import DataLoader
@@ -41,11 +41,14 @@ class ClassificationData(L.LightningDataModule, ABC):
     Attributes:
         num_classes: number of classes.
         image_shape: ``(channels, height, width)``.
+        has_parts: whether a parameter ``part`` chooses between ``"final"``, all of the training set and no validation
+            split, and ``"tuning"``, a part of it, where test means the rest of it.
         needs: what is special about the training split; nothing, unless :func:`open_data` was asked for it.
     """
 
     num_classes: int
     image_shape: tuple[int, int, int]
+    has_parts: ClassVar[bool] = False
 
     def __init__(self, batch_size: int, seed: int, augmentation: Mapping[str, Any]) -> None:
         super().__init__()
@@ -79,6 +82,18 @@ class ClassificationData(L.LightningDataModule, ABC):
         return self.eval_dataloader("test")
 
 
+def data_class(spec: DataSpec) -> type[ClassificationData]:
+    """The class of a protocol's data.
+
+    Raises:
+        UserError: if there is no such class, or it cannot serve a classification protocol.
+    """
+    found = import_object(spec.class_path, "data class")
+    if not (isinstance(found, type) and issubclass(found, ClassificationData)):
+        raise UserError(f"{spec.class_path} is not a ClassificationData, so it cannot serve a classification protocol")
+    return found
+
+
 def open_data(spec: DataSpec, recipe: Recipe, seed: int, needs: TrainingNeeds | None = None) -> ClassificationData:
     """Create a protocol's data module and verify its checksum.
 
@@ -91,16 +106,14 @@ def open_data(spec: DataSpec, recipe: Recipe, seed: int, needs: TrainingNeeds | 
     Raises:
         UserError: if the class is unknown, does not take the parameters, or the data is not the protocol's.
     """
-    data_class = import_object(spec.class_path, "data class")
+    cls = data_class(spec)
     parameters: dict[str, Any] = dict(spec.parameters)
     try:
-        data = data_class(recipe.batch_size, seed, recipe.augmentation, **parameters)
+        data = cls(recipe.batch_size, seed, recipe.augmentation, **parameters)
     except TypeError as error:
         raise UserError(
             f"{spec.class_path} does not take the protocol's data.parameters or augmentation: {error}"
         ) from error
-    if not isinstance(data, ClassificationData):
-        raise UserError(f"{spec.class_path} is not a ClassificationData, so it cannot serve a classification protocol")
     found = data.checksum()
     if found != spec.checksum:
         raise UserError(

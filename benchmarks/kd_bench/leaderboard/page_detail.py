@@ -89,7 +89,7 @@ def _seed_line(run: Run) -> list[str]:
         number(run.last.nll, 4),
         percent(run.last.ece),
         percent(run.last.agreement),
-        percent(run.curve.validation_accuracy[-1]),
+        "" if run.curve.validation_accuracy is None else percent(run.curve.validation_accuracy[-1]),
         number(run.seconds, 1),
         MISSING if run.peak_memory_mb is None else number(run.peak_memory_mb, 0),
         run.device,

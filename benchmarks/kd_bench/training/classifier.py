@@ -25,7 +25,7 @@ class Classifier(L.LightningModule):
 
     Args:
         network: images → logits.
-        recipe: optimizer and schedule.
+        recipe: optimizer, schedule and label smoothing.
         num_classes: width of the logits.
         image_shape: ``(channels, height, width)``.
         deploy: from ``network`` to what is evaluated in its place.
@@ -56,7 +56,7 @@ class Classifier(L.LightningModule):
     @override
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         images, labels = batch
-        return F.cross_entropy(self.network(images), labels)
+        return F.cross_entropy(self.network(images), labels, label_smoothing=self.recipe.label_smoothing)
 
     @override
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:

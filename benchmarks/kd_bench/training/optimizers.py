@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from kd_bench.recipe import SGD, Constant, MultiStep, Recipe
+from kd_bench.recipe import SGD, Constant, Cosine, MultiStep, Recipe
 
 
 def build_optimizer(recipe: Recipe, parameters: Iterable[nn.Parameter]) -> Optimizer:
@@ -40,8 +41,30 @@ def build_schedule(recipe: Recipe, optimizer: Optimizer, total_steps: int) -> di
     if isinstance(schedule, MultiStep):
         steps = torch.optim.lr_scheduler.MultiStepLR(optimizer, list(schedule.milestones), schedule.gamma)
         return {"scheduler": steps, "interval": "epoch"}
+    if isinstance(schedule, Cosine):
+        factor = cosine_factor(schedule, recipe.optimizer.lr, recipe.epochs)
+        return {"scheduler": torch.optim.lr_scheduler.LambdaLR(optimizer, factor), "interval": "epoch"}
     # the momentum stays the optimizer's
     cycle = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, recipe.optimizer.lr, total_steps=total_steps, pct_start=schedule.warmup, cycle_momentum=False
     )
     return {"scheduler": cycle, "interval": "step"}
+
+
+def cosine_factor(schedule: Cosine, lr: float, epochs: int) -> Callable[[int], float]:
+    """What the learning rate is multiplied with in each epoch.
+
+    Args:
+        schedule: warm-up and minimum.
+        lr: the recipe's learning rate, where the cosine starts.
+        epochs: epochs of the whole training.
+    """
+
+    def factor(epoch: int) -> float:
+        if epoch < schedule.warmup:
+            rate = schedule.warmup_lr + epoch * (lr - schedule.warmup_lr) / schedule.warmup
+        else:
+            rate = schedule.minimum + (lr - schedule.minimum) * (1 + math.cos(math.pi * epoch / epochs)) / 2
+        return rate / lr
+
+    return factor
