@@ -114,6 +114,8 @@ class Item:
             "seed": self.seed,
             "versions": [environment.torch, environment.lightning, environment.lightning_kd],
         }
+        if self.row.warmup:
+            decides["warmup"] = self.row.warmup
         if self.protocol.trainer != TrainerSpec():
             decides["trainer"] = self.protocol.trainer.model_dump(mode="json")
         return json_sha256(decides)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -55,13 +56,15 @@ class TeacherSource(Spec):
         source: local path or address, see :func:`kd_bench.models.load_teacher`; ``None`` for ``options`` alone.
         options: constructor arguments, such as torchvision's ``weights``, which the library itself downloads.
         sha256: hash of the file; ``None`` while nobody has pinned it.
-        accuracy: test accuracy that its authors report, or ``None``. Every run measures it anew.
+        accuracy: test accuracy that its authors report, or ``None``. It is measured anew before the first run.
+        finetune: whether this is only where the protocol's ``teacher_recipe`` starts.
     """
 
     source: str | None = None
     options: dict[str, JsonValue] = Field(default_factory=dict)
     sha256: Sha256 | None = None
     accuracy: Fraction | None = None
+    finetune: bool = False
 
     @model_validator(mode="after")
     def _comes_from_somewhere(self) -> Self:
@@ -115,6 +118,8 @@ class MethodRow(Spec):
             file.
         parameters: constructor arguments; ``alpha: auto`` of guided self-distillation is chosen in each run on the
             validation split.
+        warmup: number of epochs in which the method's weight rises linearly: ``min(epoch / warmup, 1)``, with the first
+            epoch counted as 1.
         task_weight: factor of the student's own loss; without meaning under a fusion.
         teacher: who teaches, unless the method needs nobody. ``trained``: the pair's teacher; ``scratch``: a new
             network of the teacher's architecture, ``student``: one of the student's, both for methods that train it
@@ -123,10 +128,11 @@ class MethodRow(Spec):
         pairs: pair name → constructor arguments that differ there; only in a protocol whose track is ``tuned``.
     """
 
-    added_later: ClassVar[frozenset[str]] = frozenset({"pairs"})
+    added_later: ClassVar[frozenset[str]] = frozenset({"pairs", "warmup"})
 
     class_path: str | None = Field(default=None, alias="class")
     parameters: dict[str, JsonValue] = Field(default_factory=dict)
+    warmup: Annotated[int, Field(ge=0)] = 0
     task_weight: NonNegative = 1.0
     teacher: TeacherKind = "trained"
     fusion: FusionSpec | None = None
@@ -218,8 +224,9 @@ class Protocol(Spec):
     @model_validator(mode="after")
     def _every_teacher_comes_from_somewhere(self) -> Self:
         teachers = {pair.teacher for pair in self.pairs.values()}
-        if (missing := teachers - self.teachers.keys()) and self.teacher_recipe is None:
-            raise ValueError(f"teachers.{min(missing)}: give its source, or a teacher_recipe to train it by")
+        finished = {name for name, source in self.teachers.items() if not source.finetune}
+        if (missing := teachers - finished) and self.teacher_recipe is None:
+            raise ValueError(f"teachers.{min(missing)}: give a source that needs no training, or a teacher_recipe")
         if unused := self.teachers.keys() - teachers:
             raise ValueError(f"teachers.{min(unused)}: no pair has this teacher")
         if unused := self.student_recipes.keys() - {pair.student for pair in self.pairs.values()}:
@@ -256,19 +263,21 @@ def json_sha256(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def parse_protocol(text: str, source: str) -> Protocol:
+def parse_protocol(text: str, source: str, files: Mapping[str, str] | None = None) -> Protocol:
     """Validate a protocol file.
 
     Args:
-        text: YAML.
+        text: YAML. ``extends: <id>`` takes over what another protocol says and this one does not, key by key of the top
+            level.
         source: where it came from, for the error.
+        files: id → text of the protocols that can be extended.
 
     Raises:
         UserError: if it is not YAML or does not describe a protocol.
     """
     try:
         # by way of JSON, whose strict validation takes lists for tuples but no strings for numbers
-        return Protocol.model_validate_json(json.dumps(yaml.safe_load(text)))
+        return Protocol.model_validate_json(json.dumps(_read(text, files or {})))
     except (yaml.YAMLError, TypeError) as error:
         raise UserError(f"{source} is not a YAML file of plain values: {error}") from error
     except ValidationError as error:
@@ -276,16 +285,31 @@ def parse_protocol(text: str, source: str) -> Protocol:
         raise UserError(f"{source} is not a valid protocol: {problems}") from error
 
 
+def _read(text: str, files: Mapping[str, str]) -> Any:
+    content = yaml.safe_load(text)
+    if isinstance(content, dict) and "extends" in content:
+        base = content.pop("extends")
+        if base not in files:
+            raise unknown("protocol to extend", base, sorted(files))
+        others = {name: file for name, file in files.items() if name != base}
+        content = {**_read(files[base], others), **content}
+    return content
+
+
 @cache
 def _shipped() -> dict[str, Protocol]:
-    files = resources.files("kd_bench") / "protocols"
+    folder = resources.files("kd_bench") / "protocols"
+    texts = {
+        file.name.removesuffix(".yaml"): file.read_text(encoding="utf-8")
+        for file in folder.iterdir()
+        if file.name.endswith(".yaml")
+    }
     found = {}
-    for file in sorted(files.iterdir(), key=lambda item: item.name):
-        if file.name.endswith(".yaml"):
-            protocol = parse_protocol(file.read_text(encoding="utf-8"), file.name)
-            if file.name != f"{protocol.id}.yaml":
-                raise UserError(f"{file.name} describes the protocol {protocol.id!r}; the names must agree")
-            found[protocol.id] = protocol
+    for name in sorted(texts):
+        protocol = parse_protocol(texts[name], f"{name}.yaml", texts)
+        if name != protocol.id:
+            raise UserError(f"{name}.yaml describes the protocol {protocol.id!r}; the names must agree")
+        found[protocol.id] = protocol
     return found
 
 

@@ -34,22 +34,33 @@ class Spec(BaseModel):
 
 
 class SGD(Spec):
-    """Stochastic gradient descent with momentum."""
+    """Stochastic gradient descent with momentum.
+
+    Attributes:
+        decay_vectors: whether ``weight_decay`` holds for the student's vectors, such as biases and the parameters of
+            normalization, too.
+    """
+
+    added_later: ClassVar[frozenset[str]] = frozenset({"decay_vectors"})
 
     name: Literal["sgd"]
     lr: Positive
     momentum: Fraction = 0.9
     weight_decay: NonNegative = 0.0
     nesterov: bool = False
+    decay_vectors: bool = True
 
 
 class AdamW(Spec):
-    """Adam with decoupled weight decay."""
+    """Adam with decoupled weight decay; ``decay_vectors`` as in :class:`SGD`."""
+
+    added_later: ClassVar[frozenset[str]] = frozenset({"decay_vectors"})
 
     name: Literal["adamw"]
     lr: Positive
     weight_decay: NonNegative = 0.0
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    decay_vectors: bool = True
 
 
 class Constant(Spec):

@@ -96,6 +96,7 @@ class MethodInfo(Record):
         class_path: dotted path of the method's class; ``None`` for the plain student.
         parameters: all constructor arguments, defaults included.
         task_weight: factor of the student's own loss.
+        warmup: epochs in which the method's weight rises linearly.
         teacher: who taught; ``none`` for the plain student and methods without a teacher.
         fusion: what weighed the losses in place of ``task_weight``; ``None`` for fixed weights.
         source_sha256: hash of the one file that defines the class; ``None`` for the plain student.
@@ -116,6 +117,7 @@ class MethodInfo(Record):
     citation: CitationInfo | None = None
     teacher: TeacherKind | Literal["none"] = "trained"
     fusion: FusionInfo | None = None
+    warmup: Count = 0
 
 
 class TeacherInfo(Record):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+from typing import Any
+
 import lightning_kd
 from kd_bench.construct import create, dotted_path, resolve_parameters, source_sha256
 from kd_bench.environment import describe_checkout
@@ -12,6 +15,7 @@ from kd_bench.protocol import MethodRow
 from kd_bench.results import CitationInfo, MethodInfo
 from lightning_kd import DistillationMethod
 from lightning_kd.methods import Citation, GuidedSelfDistillation, discover
+from lightning_kd.schedules import WarmUp
 
 AUTO = "auto"
 """Value of guided self-distillation's ``alpha`` with which it is chosen in every run."""
@@ -25,7 +29,8 @@ def create_method(row: MethodRow) -> DistillationMethod | None:
     """
     if row.class_path is None:
         return None
-    method = create(_method_class(row.class_path), row.parameters, row.class_path)
+    cls = _method_class(row.class_path)
+    method = create(cls, _with_warmup(cls, row), row.class_path)
     _check_teacher(row, method)
     return method
 
@@ -62,6 +67,7 @@ def describe_method(name: str, row: MethodRow) -> MethodInfo:
         citation=None if cls is None else _describe_citation(cls.citation),
         teacher=row.teacher if method is not None and method.needs_teacher else "none",
         fusion=None if row.fusion is None else describe_fusion(row.fusion),
+        warmup=row.warmup,
     )
 
 
@@ -72,6 +78,15 @@ def _method_class(path: str) -> type[DistillationMethod]:
     if not (isinstance(found, type) and issubclass(found, DistillationMethod)):
         raise UserError(f"{path!r} is not a distillation method; expected a subclass of DistillationMethod.")
     return found
+
+
+def _with_warmup(cls: type[DistillationMethod], row: MethodRow) -> dict[str, Any]:
+    if not row.warmup:
+        return row.parameters
+    weight = row.parameters.get("weight", inspect.signature(cls).parameters["weight"].default)
+    if not isinstance(weight, int | float):
+        raise UserError(f"{row.class_path}: the weight that warms up must be a number, got {weight!r}")
+    return {**row.parameters, "weight": weight * WarmUp(row.warmup)}
 
 
 def _check_teacher(row: MethodRow, method: DistillationMethod) -> None:

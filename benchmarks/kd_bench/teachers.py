@@ -67,29 +67,26 @@ def load_teacher(protocol: Protocol, name: str, directory: Path, on_epoch: OnEpo
     with FileLock(folder / ".lock"):
         if not (folder / CARD_FILE).exists():
             source = protocol.teachers.get(name)
-            if source is None:
-                _train(protocol, name, folder, on_epoch)
+            if source is None or source.finetune:
+                _train(protocol, name, source, folder, on_epoch)
             else:
                 _fetch(protocol, name, source, folder)
     return _load(protocol, name, folder)
 
 
-def _train(protocol: Protocol, name: str, folder: Path, on_epoch: OnEpoch | None) -> None:
+def _train(protocol: Protocol, name: str, start: TeacherSource | None, folder: Path, on_epoch: OnEpoch | None) -> None:
     recipe = protocol.teacher_recipe
     assert recipe is not None
     data = open_data(protocol.data, recipe, recipe.seed)
     L.seed_everything(recipe.seed, verbose=False)
-    network = _create(name, data)
+    network = _create(name, data) if start is None else _obtain(name, start, data).train()
     fitted = fit(network, recipe, data, accelerator=protocol.accelerator, on_epoch=on_epoch)
     _keep(protocol, name, network, data, folder, fitted.seconds)
 
 
 def _fetch(protocol: Protocol, name: str, source: TeacherSource, folder: Path) -> None:
     data = _open(protocol)
-    if source.source is None:
-        network = _create(name, data, **source.options).eval()
-    else:
-        network = load_checkpoint(name, source.source, num_classes=data.num_classes, sha256=source.sha256)
+    network = _obtain(name, source, data)
     info = _keep(protocol, name, network, data, folder, 0.0)
     if source.accuracy is not None and abs(info.accuracy - source.accuracy) > TOLERANCE:
         warnings.warn(
@@ -97,6 +94,18 @@ def _fetch(protocol: Protocol, name: str, source: TeacherSource, folder: Path) -
             f"{100 * source.accuracy:.2f} %; the results will say what was measured",
             stacklevel=2,
         )
+
+
+def _obtain(name: str, source: TeacherSource, data: ClassificationData) -> nn.Module:
+    if source.source is None:
+        return _create(name, data, **source.options)
+    return load_checkpoint(
+        name,
+        source.source,
+        num_classes=data.num_classes,
+        in_channels=data.image_shape[0],
+        sha256=source.sha256,
+    )
 
 
 def _keep(

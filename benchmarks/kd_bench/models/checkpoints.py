@@ -23,6 +23,7 @@ def load_teacher(
     source: str | Path,
     *,
     num_classes: int = 100,
+    in_channels: int = 3,
     sha256: str | None = None,
     cache_dir: str | Path | None = None,
 ) -> nn.Module:
@@ -37,6 +38,7 @@ def load_teacher(
         source: a local path, or an address, which is downloaded once. ``#`` and a name after it choose a file in a tar
             or zip archive: ``"https://…/cifar_teachers.tar#cifar_teachers/resnet56_vanilla/ckpt_epoch_240.pth"``.
         num_classes: width of the logits.
+        in_channels: channels of the images.
         sha256: hash of the file (of the archive, if it is one), or at least its first eight digits, verified before
             the file is opened.
         cache_dir: where downloads are kept; beside those of ``torch.hub`` by default.
@@ -48,7 +50,7 @@ def load_teacher(
         UserError: if the file is missing, cannot be fetched, has another hash, is no checkpoint, or holds the weights
             of another network or for another number of classes.
     """
-    network = create_model(name, num_classes=num_classes)
+    network = create_model(name, num_classes=num_classes, in_channels=in_channels)
     path, member = _locate(source, sha256, cache_dir)
     candidates = read_weights(path, member)
     comparisons = [_compare(network, weights) for weights in candidates]

@@ -16,15 +16,24 @@ from kd_bench.recipe import SGD, Constant, Cosine, MultiStep, Recipe
 def build_optimizer(recipe: Recipe, parameters: Iterable[nn.Parameter]) -> Optimizer:
     """The recipe's optimizer over ``parameters``."""
     settings = recipe.optimizer
+    groups = _groups(list(parameters), settings.decay_vectors)
     if isinstance(settings, SGD):
         return torch.optim.SGD(
-            parameters,
+            groups,
             lr=settings.lr,
             momentum=settings.momentum,
             weight_decay=settings.weight_decay,
             nesterov=settings.nesterov,
         )
-    return torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay, betas=settings.betas)
+    return torch.optim.AdamW(groups, lr=settings.lr, weight_decay=settings.weight_decay, betas=settings.betas)
+
+
+def _groups(parameters: list[nn.Parameter], decay_vectors: bool) -> list[nn.Parameter] | list[dict[str, Any]]:
+    if decay_vectors:
+        return parameters
+    vectors = [parameter for parameter in parameters if parameter.ndim <= 1]
+    others = [parameter for parameter in parameters if parameter.ndim > 1]
+    return [{"params": others}, {"params": vectors, "weight_decay": 0.0}]
 
 
 def build_schedule(recipe: Recipe, optimizer: Optimizer, total_steps: int) -> dict[str, Any] | None:
