@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import pytest
 import torch
 import torch.nn.functional as F
 from support import Innocent, loader, make_teacher, trainer
@@ -19,6 +20,7 @@ from lightning_kd.functional import kd_loss
 from lightning_kd.methods import KD, FitNet
 
 Student = Callable[[], Any]
+DOORS = pytest.mark.parametrize("door", [1, 2])
 
 
 def methods() -> list[Any]:
@@ -124,3 +126,26 @@ def ranks(folder: Path) -> list[dict[str, Any]]:
 def gap(left: dict[str, Tensor], right: dict[str, Tensor]) -> float:
     assert left.keys() == right.keys()
     return max(float((left[k].double() - right[k].double()).abs().max()) for k in left if left[k].numel())
+
+
+def seeded(make: Any, *args: Any) -> Any:
+    torch.manual_seed(0)
+    return make(*args)
+
+
+def compare(door: int, student: Any = Innocent, hand: Any = ByHand, prepare: Any = lambda s: s, **kwargs: Any) -> float:
+    """Largest difference between student and connector trained through a door and by hand."""
+    distilled = prepare(seeded(student))
+    initial, final, _ = through_door(door, distilled, **kwargs)
+    expected = prepare(seeded(hand))
+    before = copy.deepcopy(_clean(expected.model.state_dict()))
+    fit_by_hand(expected, initial, **kwargs)
+    assert gap(before, _clean(expected.model.state_dict())) > 1e-6
+    return max(
+        gap(_clean(distilled.model.state_dict()), _clean(expected.model.state_dict())),
+        gap(final.state_dict(), expected.connector.state_dict()),
+    )
+
+
+def _clean(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key.replace("_orig_mod.", ""): value for key, value in state.items()}

@@ -10,39 +10,14 @@ import lightning as L
 import pytest
 import torch
 import torch.nn.functional as F
-from by_hand import ByHand, distil, fit_by_hand, gap, through_door
+from by_hand import DOORS, ByHand, compare, distil, fit_by_hand, seeded, through_door
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.tuner import Tuner
-from support import Innocent, ResNetLike, difference, loader, make_student, make_teacher, trainer
+from support import Innocent, difference, loader, make_student, make_teacher, trainer
 from torch import Tensor, nn
 
 from lightning_kd import Distillation, DistillationModule
 from lightning_kd.methods import KD, FitNet
-
-DOORS = pytest.mark.parametrize("door", [1, 2])
-
-
-def seeded(make: Any, *args: Any) -> Any:
-    torch.manual_seed(0)
-    return make(*args)
-
-
-def compare(door: int, student: Any = Innocent, hand: Any = ByHand, prepare: Any = lambda s: s, **kwargs: Any) -> float:
-    """Largest difference between student and connector trained through a door and by hand."""
-    distilled = prepare(seeded(student))
-    initial, final, _ = through_door(door, distilled, **kwargs)
-    expected = prepare(seeded(hand))
-    before = copy.deepcopy(_clean(expected.model.state_dict()))
-    fit_by_hand(expected, initial, **kwargs)
-    assert gap(before, _clean(expected.model.state_dict())) > 1e-6
-    return max(
-        gap(_clean(distilled.model.state_dict()), _clean(expected.model.state_dict())),
-        gap(final.state_dict(), expected.connector.state_dict()),
-    )
-
-
-def _clean(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {key.replace("_orig_mod.", ""): value for key, value in state.items()}
 
 
 @pytest.mark.situation("precision {precision}")
@@ -68,63 +43,6 @@ def test_accumulation(door: int) -> None:
 @pytest.mark.parametrize("by", ["norm", "value"])
 def test_clipping(door: int, by: str) -> None:
     assert compare(door, gradient_clip_val=0.05, gradient_clip_algorithm=by) == 0.0
-
-
-def compile_attribute(student: Any) -> Any:
-    torch.compiler.reset()
-    student.model = torch.compile(student.model, backend="aot_eager")
-    return student
-
-
-def compile_in_place(student: Any) -> Any:
-    torch.compiler.reset()
-    student.model.compile(backend="aot_eager")
-    return student
-
-
-@pytest.mark.situation("torch.compile of the sub-module, {prepare.__name__}")
-@DOORS
-@pytest.mark.parametrize("prepare", [compile_attribute, compile_in_place])
-def test_compiled_network(door: int, prepare: Any) -> None:
-    assert compare(door, prepare=prepare) == 0.0
-
-
-@pytest.mark.situation("torch.compile(fullgraph=True) of the sub-module")
-@DOORS
-def test_compiled_network_fullgraph(door: int) -> None:
-    def full(student: Any) -> Any:
-        torch.compiler.reset()
-        student.model = torch.compile(student.model, backend="aot_eager", fullgraph=True)
-        return student
-
-    assert compare(door, prepare=full) == 0.0
-
-
-class Bare(Innocent):
-    """No logging: torch.compile of a whole LightningModule and ``self.log`` do not go together in Lightning."""
-
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        x, y = batch
-        return F.cross_entropy(self.model(x + 0.1), y)
-
-
-class BareByHand(ByHand):
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        self.seen.clear()
-        x, y = batch
-        logits = self.model(x + 0.1)
-        kd, hint = distil(self, self.seen, logits, x + 0.1)
-        return 0.1 * F.cross_entropy(logits, y) + kd + hint
-
-
-@pytest.mark.situation("torch.compile of the LightningModule", result="equal to 1e-6")
-@DOORS
-def test_compiled_lightning_module(door: int) -> None:
-    torch.compiler.reset()
-    distilled = seeded(Bare)
-    initial, _, _ = through_door(door, torch.compile(distilled, backend="aot_eager"), barebones=False)
-    expected = fit_by_hand(seeded(BareByHand), initial)
-    assert difference(distilled.model, expected.model) < 1e-6
 
 
 class DictReturn(Innocent):
@@ -283,55 +201,6 @@ class PerGroupByHand(PerGroup, ByHand):
 @DOORS
 def test_per_group_schedule(door: int) -> None:
     assert compare(door, PerGroup, PerGroupByHand) == 0.0
-
-
-class Late(Innocent):
-    """The network is made in ``configure_model``."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.model = None
-
-    def configure_model(self) -> None:
-        if self.model is None:
-            torch.manual_seed(4)
-            self.model = ResNetLike()
-
-
-class LateByHand(Late, ByHand):
-    training_step = ByHand.training_step
-
-    def configure_model(self) -> None:
-        super().configure_model()
-        self.model.layer2.register_forward_hook(lambda m, i, o: self.seen.append(o))
-
-
-@pytest.mark.situation("network made in configure_model")
-@DOORS
-def test_configure_model(door: int) -> None:
-    distilled = seeded(Late)
-    initial, final, _ = through_door(door, distilled)
-    expected = fit_by_hand(seeded(LateByHand), initial)
-    assert difference(distilled.model, expected.model) == 0.0
-    assert difference(final, expected.connector) == 0.0
-
-
-class SetUp(Innocent):
-    def __init__(self) -> None:
-        super().__init__()
-        self.model = None
-
-    def setup(self, stage: str) -> None:
-        torch.manual_seed(4)
-        self.model = ResNetLike()
-
-
-@pytest.mark.situation("network made in setup")
-@DOORS
-def test_network_made_in_setup(door: int) -> None:
-    distilled = seeded(SetUp)
-    initial, _, _ = through_door(door, distilled)
-    assert difference(distilled.model, fit_by_hand(seeded(LateByHand), initial).model) == 0.0
 
 
 class SwapsNorms(L.Callback):
