@@ -79,10 +79,12 @@ def write_run_set(
     *,
     seeds: Sequence[int] = (0, 1, 2, 3, 4),
     protocol: str = "digits-v1",
+    models: tuple[str, str] = ("mini_cnn4", "mini_resnet14"),
     **method: Any,
 ) -> RunSet:
     """Write one run set and its predictions, as the runner does."""
-    path = run_set_path(results, protocol, name, "mini_cnn4", "mini_resnet14")
+    student, teacher = models
+    path = run_set_path(results, protocol, name, student, teacher)
     path.parent.mkdir(parents=True, exist_ok=True)
     runs = []
     for seed in seeds:
@@ -119,10 +121,8 @@ def write_run_set(
     run_set = RunSet(
         protocol=ProtocolRef(id=protocol, hash="a" * 64),
         method=MethodInfo(**(described | method)),
-        teacher=TeacherInfo(
-            name="mini_resnet14", weights_sha256="b" * 64, accuracy=TEACHER_ACCURACY, parameters=180_000
-        ),
-        student=StudentInfo(name="mini_cnn4", parameters=5_000),
+        teacher=TeacherInfo(name=teacher, weights_sha256="b" * 64, accuracy=TEACHER_ACCURACY, parameters=180_000),
+        student=StudentInfo(name=student, parameters=5_000),
         environment=ENVIRONMENT,
         runs=tuple(runs),
     )
@@ -130,6 +130,6 @@ def write_run_set(
     return run_set
 
 
-def write_results(results: Path, seeds: Sequence[int] = (0, 1, 2, 3, 4)) -> list[RunSet]:
-    """Write a whole leaderboard's worth of results."""
-    return [write_run_set(results, *row, seeds=seeds) for row in ROWS]
+def write_results(results: Path, seeds: Sequence[int] = (0, 1, 2, 3, 4), **place: Any) -> list[RunSet]:
+    """Write a whole leaderboard's worth of results; ``place`` may be a protocol and models."""
+    return [write_run_set(results, *row, seeds=seeds, **place) for row in ROWS]

@@ -52,3 +52,29 @@ def test_a_corrupt_result_is_named_and_nothing_is_written(
     assert "run_set.json" in errors
     assert "Traceback" not in errors
     assert not Path("site").exists()
+
+
+def test_reported_figures_come_from_the_package_or_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_results(Path("runs"), seeds=(0, 1), protocol="cifar100-v1", models=("resnet8x4", "resnet32x4"))
+    assert main(["leaderboard", "build"]) == 0
+    page = Path("site/index.html").read_text(encoding="utf-8")
+    assert "76.32 <small>best?</small>" in page
+    Path("mine").mkdir()
+    shipped = Path(__file__).parents[2] / "leaderboards" / "reported" / "cifar100.csv"
+    mine = shipped.read_text(encoding="utf-8").replace(",DKD,top1,76.32,", ",DKD,top1,12.34,")
+    Path("mine/cifar100.csv").write_text(mine, encoding="utf-8")
+    assert main(["leaderboard", "build", "--reported", "mine"]) == 0
+    assert "12.34 <small>best?</small>" in Path("site/index.html").read_text(encoding="utf-8")
+
+
+def test_bad_reported_figures_are_named_and_nothing_is_written(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["leaderboard", "build", "--reported", "missing"]) == 2
+    assert "no such directory: missing" in capsys.readouterr().err
+    Path("mine").mkdir()
+    Path("mine/x.csv").write_text("dataset\n")
+    assert main(["leaderboard", "build", "--reported", "mine"]) == 2
+    assert "x.csv, line 1: no column 'teacher'" in capsys.readouterr().err
+    assert not Path("site").exists()

@@ -17,7 +17,9 @@ from kd_bench.errors import UserError
 from kd_bench.leaderboard.page_boards import make_boards
 from kd_bench.leaderboard.page_detail import SEED_COLUMNS
 from kd_bench.leaderboard.page_reliability import find_folders
+from kd_bench.leaderboard.page_reported import unmeasured_pairs
 from kd_bench.leaderboard.page_rows import TIE_RULE
+from kd_bench.reported import Reported
 from kd_bench.results import RunSet
 from kd_bench.storage import write_atomic
 
@@ -63,6 +65,7 @@ def build_page(
     output_path: Path | str,
     *,
     results: Path | str | None = None,
+    reported: Reported | None = None,
     generated: date | None = None,
 ) -> Path:
     """Write the page. The same results give the same bytes.
@@ -72,7 +75,8 @@ def build_page(
         output_path: the HTML file to write; its directory is created.
         results: directory that ``run_sets`` were loaded from; the reliability diagrams are drawn from the predictions
             found there and left out without it.
-        generated: date to print on the page; none by default, so that the page depends on the results alone.
+        reported: figures from papers, to show beside the results of the protocols that have a table of them.
+        generated: date to print on the page; none by default, so that the page depends on its data alone.
 
     Returns:
         ``output_path``.
@@ -87,20 +91,24 @@ def build_page(
     if path.is_dir():
         raise UserError(f"{path} is a directory; give the HTML file to write, for example {path / 'index.html'}.")
     folders = find_folders(Path(results)) if results is not None else {}
+    figures = reported or Reported()
+    boards, unmeasured = make_boards(run_sets, folders, figures), unmeasured_pairs(run_sets, figures)
     style, script = _asset("page.css"), _asset("page.js")
     html = (
         _environment()
         .get_template("page.html.j2")
         .render(
-            boards=make_boards(run_sets, folders),
+            boards=boards,
             columns=COLUMNS,
             css=Markup(style),
             generated=generated,
+            has_reported=bool(unmeasured) or any(board.reported for board in boards),
             policy=_policy(style, script),
             script=Markup(script),
             seed_columns=SEED_COLUMNS,
             sort_key=SORT_KEY,
             tie_rule=TIE_RULE,
+            unmeasured=unmeasured,
         )
     )
     write_atomic(path, html.encode())

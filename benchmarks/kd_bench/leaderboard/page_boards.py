@@ -12,7 +12,9 @@ from kd_bench.errors import UserError
 from kd_bench.leaderboard.page_format import number, percent
 from kd_bench.leaderboard.page_plot import Axis, Tick, choose_axis
 from kd_bench.leaderboard.page_reliability import Place, reliability_entry
+from kd_bench.leaderboard.page_reported import Quote, ReportedTable, quotes, reported_table
 from kd_bench.leaderboard.page_rows import Row, board_rows
+from kd_bench.reported import Reported
 from kd_bench.results import PLAIN, RunSet
 
 MAX_NAMED_TIES = 8
@@ -79,6 +81,8 @@ class Board:
         tie_note: which rows the data cannot tell from the best.
         plot: the accuracy plot.
         reliability: one entry a row that has predictions, in the order of the rows.
+        quotes: row name → the reported figure that is named beside it; the rows are not sorted or compared by it.
+        reported: the reported figures of the pair, or ``None``.
     """
 
     id: str
@@ -92,14 +96,17 @@ class Board:
     tie_note: str
     plot: Plot
     reliability: list[dict[str, Any]]
+    quotes: dict[str, Quote]
+    reported: ReportedTable | None
 
 
-def make_boards(run_sets: Sequence[RunSet], folders: Mapping[Place, Path]) -> list[Board]:
+def make_boards(run_sets: Sequence[RunSet], folders: Mapping[Place, Path], reported: Reported) -> list[Board]:
     """Group run sets by protocol and pair.
 
     Args:
         run_sets: results in any order.
         folders: where their predictions lie; may be empty.
+        reported: figures to show beside them; may be empty.
 
     Returns:
         The boards, ordered by protocol and pair.
@@ -111,10 +118,10 @@ def make_boards(run_sets: Sequence[RunSet], folders: Mapping[Place, Path]) -> li
     def key(run_set: RunSet) -> tuple[str, str]:
         return run_set.protocol.id, run_set.pair
 
-    return [_board(list(group), folders) for _, group in groupby(sorted(run_sets, key=key), key=key)]
+    return [_board(list(group), folders, reported) for _, group in groupby(sorted(run_sets, key=key), key=key)]
 
 
-def _board(run_sets: list[RunSet], folders: Mapping[Place, Path]) -> Board:
+def _board(run_sets: list[RunSet], folders: Mapping[Place, Path], reported: Reported) -> Board:
     first = run_sets[0]
     board_id = f"{first.protocol.id}/{first.pair}"
     rows = board_rows(run_sets, board_id)
@@ -127,18 +134,22 @@ def _board(run_sets: list[RunSet], folders: Mapping[Place, Path]) -> Board:
             "directory, not at a folder that holds several."
         )
     entries = (reliability_entry(by_name[row.name], folders) for row in rows)
+    student, teacher = first.student.name, first.teacher.name
+    figures = reported.of_pair(first.protocol.id, student, teacher)
     return Board(
         id=board_id,
         protocol=first.protocol.id,
         protocol_hash=first.protocol.hash,
-        student=first.student.name,
-        teacher=first.teacher.name,
+        student=student,
+        teacher=teacher,
         facts=_facts(run_sets),
         families=sorted({row.family for row in rows}),
         rows=rows,
         tie_note=_tie_note(rows),
         plot=_plot(rows, first.teacher.accuracy),
         reliability=[entry for entry in entries if entry],
+        quotes=quotes(run_sets, reported),
+        reported=reported_table(figures, student, teacher),
     )
 
 

@@ -116,7 +116,8 @@ function startReliability(figure) {
 for (const section of document.querySelectorAll("section.board")) {
   const table = section.querySelector("table.results");
   for (const header of table.tHead.rows[0].cells) {
-    header.querySelector("button").addEventListener("click", () => sortTable(table, header));
+    // reported figures have no button: nothing is sorted by them
+    header.querySelector("button")?.addEventListener("click", () => sortTable(table, header));
   }
   for (const row of section.querySelectorAll("tr.row")) {
     setOpen(row, false);

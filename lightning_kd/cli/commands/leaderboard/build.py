@@ -22,15 +22,27 @@ def main(arguments: Sequence[str]) -> int:
         help="Output of `bench run`, or a folder below.",
     )
     parser.add_argument("--output", metavar="FILE", default=PAGE, help="HTML file to write.")
+    parser.add_argument(
+        "--reported",
+        metavar="DIR",
+        help="Figures from papers, <data set>.csv; by default those that come with kd_bench.",
+    )
     parser.add_argument("--date", metavar="YYYY-MM-DD", help="Date to print on the page; by default none.")
     options = parser.parse_args(list(arguments))
     generated = None if options.date is None else _parse_date(options.date)
 
     with bench_extra():
         from kd_bench.leaderboard.page import build_page
+        from kd_bench.reported import load_reported, shipped_reported
         from kd_bench.results import load_run_sets
 
-        path = build_page(load_run_sets(options.results), options.output, results=options.results, generated=generated)
+        path = build_page(
+            load_run_sets(options.results),
+            options.output,
+            results=options.results,
+            reported=shipped_reported() if options.reported is None else load_reported(options.reported),
+            generated=generated,
+        )
     print(f"Page: {path}")
     return 0
 
