@@ -157,6 +157,8 @@ def _resolve(method: DistillationMethod, student: Anatomy, teachers: list[Anatom
     teacher = teachers[0] if teachers else student
     if method.layers == "auto":
         method.pairs = list(method.select_stages(align(student.stages, teacher.stages)))
+        if method.reads_last_map and method.pairs and teacher.last_map:
+            method.pairs[-1] = (method.pairs[-1][0], teacher.last_map)
     elif method.layers == "penultimate" and student.penultimate and teacher.penultimate:
         method.pairs = [(student.penultimate, teacher.penultimate)]
     if isinstance(method.layers, str) and not method.pairs:

@@ -23,12 +23,15 @@ class Anatomy:
         stages: tap names of the stage outputs, shallowest first.
         penultimate: tap name of the classifier's input, or ``None``.
         classifier: name of the classifier layer, or ``None``.
+        last_map: tap name of the last map ``(B, C, H, W)``, from which the pooled features are made: the last stage, or
+            a normalization or activation after it; ``None`` if there is none.
         output: what the network returned.
     """
 
     stages: list[str] = field(default_factory=list)
     penultimate: str | None = None
     classifier: str | None = None
+    last_map: str | None = None
     output: Any = None
 
 
@@ -65,6 +68,7 @@ def anatomy(network: nn.Module, run: Callable[[], Any]) -> Anatomy:
         stages=_stages(network, events),
         penultimate=f"{classifier}:input" if classifier else None,
         classifier=classifier,
+        last_map=_last_map(events),
         output=output,
     )
 
@@ -118,6 +122,12 @@ def _classifier(events: list[_Event]) -> str | None:
         if isinstance(event.module, nn.Linear | nn.Conv2d):
             return event.name
     return None
+
+
+def _last_map(events: list[_Event]) -> str | None:
+    maps = [event for event in _main_path(events) if event.output.dim() == 4 and _size(event) != (1, 1)]
+    unpooled = [event for event in maps if not isinstance(event.module, _POOLS)]
+    return _with_layout(unpooled[-1]) if unpooled else None
 
 
 def _spatial_stages(events: list[_Event]) -> list[str]:

@@ -60,6 +60,8 @@ class DistillationMethod(nn.Module):
         uses_all_teachers: whether ``forward`` itself looks at every teacher. Otherwise, with several teachers, the term
             is the mean of its values for each of them.
         needs_index: whether the samples' indices are needed; see :class:`~lightning_kd.data.WithIndex`.
+        reads_last_map: whether under ``layers="auto"`` the deepest tap of the teacher is the last map before its pooled
+            features, in place of the last stage, which a normalization or an activation may follow.
         has_setup_pass: whether the method looks at the whole training set once before training; see :meth:`observe`.
         pairs: the resolved ``(student tap, teacher tap)`` pairs; filled in before :meth:`build`.
 
@@ -74,6 +76,7 @@ class DistillationMethod(nn.Module):
     trains_teacher: bool = False
     uses_all_teachers: bool = False
     needs_index: bool = False
+    reads_last_map: bool = False
     has_setup_pass: bool = False
 
     def __init__(self, weight: Weight = 1.0, layers: Layers | None = None) -> None:

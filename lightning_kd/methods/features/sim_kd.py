@@ -36,8 +36,9 @@ class SimKD(DistillationMethod):
 
     Args:
         factor: the projector's hidden width is the teacher's width divided by ``factor``; 2 is the paper's default.
-        layers: which layers to compare. ``"auto"`` takes the last stage and refuses teachers whose classifier does not
-            read its plain average (ConvNeXt, ViT); use ``"penultimate"`` for those.
+        layers: which layers to compare. ``"auto"`` takes the student's last stage and the teacher's last map before its
+            pooled features, and refuses teachers whose classifier does not read the plain average of that (ConvNeXt,
+            ViT); use ``"penultimate"`` for those.
         weight: factor in the total loss.
 
     Reference: Chen et al., "Knowledge Distillation with the Reused Teacher Classifier", CVPR 2022, arXiv:2203.14001.
@@ -47,6 +48,7 @@ class SimKD(DistillationMethod):
         "Knowledge Distillation with the Reused Teacher Classifier", "Chen et al.", "CVPR", 2022, "2203.14001"
     )
     aliases = ("ReusedTeacherClassifier",)
+    reads_last_map = True
 
     projector: nn.Module
     classifier: ReusedClassifier

@@ -3,8 +3,10 @@ import io
 
 import pytest
 import torch
+from support import loader, make_student, trainer
 from torch import nn
 
+from lightning_kd import Distillation
 from lightning_kd.methods.features import SimKD
 from lightning_kd.testing.networks import TinyCNN
 from lightning_kd.testing.rig import Rig
@@ -75,6 +77,33 @@ def test_penultimate_features_work_too():
     images, _ = rig.batch()
     deployed = rig.method.deploy(rig.student)
     assert deployed(images).shape == (8, 5)
+
+
+class PreActivated(TinyCNN):
+    """As in wide residual networks, batch norm and ReLU follow the last stage."""
+
+    def __init__(self):
+        super().__init__(stem_stride=1)
+        self.bn = nn.BatchNorm2d(self.fc.in_features)
+        self.act = nn.ReLU()
+
+    def forward(self, x):
+        x = self.layer3(self.layer2(self.layer1(self.relu(self.bn1(self.conv1(x))))))
+        return self.fc(self.act(self.bn(x)).mean((2, 3)))
+
+
+def test_the_map_that_the_teachers_classifier_averages_is_found_behind_the_last_stage():
+    torch.manual_seed(0)
+    teacher, student, method = PreActivated(), make_student(), SimKD()
+    teacher.bn.bias.data.uniform_(-1, 1)
+    trainer(callbacks=[Distillation(teacher, method, task_weight=0.0)], max_steps=2).fit(student, loader())
+    assert method.pairs == [("layer3", "act")]
+    images = torch.randn(4, 3, 16, 16)
+    method.projector = nn.Identity()
+    # the teacher deployed on itself, with nothing in between, is the teacher
+    whole = method.deploy(teacher.eval())
+    whole.tap = "act"
+    torch.testing.assert_close(whole(images), teacher(images))
 
 
 def test_a_teacher_with_layers_before_its_classifier_is_refused(maps, build):
