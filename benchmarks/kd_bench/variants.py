@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 from kd_bench.data.base import data_class
 from kd_bench.errors import UserError
+from kd_bench.miniature import write_data, write_teachers
 from kd_bench.protocol import Protocol
 from kd_bench.recipe import Cosine, MultiStep, Recipe
 
 QUICK = "-quick"
 TUNING = "-tuning"
+MINIATURE = "-miniature"
+MINIATURE_BATCH = 8
 
 R = TypeVar("R", bound=Recipe)
 
@@ -49,6 +53,28 @@ def tuning(protocol: Protocol) -> Protocol:
     )
 
 
+def miniature(protocol: Protocol, directory: Path) -> Protocol:
+    """The protocol's whole path on a handful of samples: real file formats, real networks, one epoch, one seed.
+
+    Its teachers have learnt nothing and its scores mean nothing.
+
+    Args:
+        protocol: the protocol.
+        directory: where the samples and the teachers' checkpoints are written.
+    """
+    data = write_data(protocol.data, protocol.student_recipe, directory / "data")
+    small = protocol.model_copy(
+        update={
+            "id": protocol.id + MINIATURE,
+            "title": f"{protocol.title} (a handful of samples; the scores mean nothing)",
+            "seeds": protocol.seeds[:1],
+            "data": data,
+            **_recipes(protocol, _tiny),
+        }
+    )
+    return small.model_copy(update={"teachers": write_teachers(small, directory / "teachers")})
+
+
 def shortened(recipe: R, epochs: int) -> R:
     """The recipe with another number of epochs, the events of its schedule at the same share of them."""
     schedule = recipe.schedule
@@ -59,6 +85,11 @@ def shortened(recipe: R, epochs: int) -> R:
     if isinstance(schedule, Cosine):
         schedule = schedule.model_copy(update={"warmup": round(schedule.warmup * share)})
     return recipe.model_copy(update={"epochs": epochs, "schedule": schedule})
+
+
+def _tiny(recipe: Recipe) -> Recipe:
+    size = min(recipe.batch_size, MINIATURE_BATCH)
+    return shortened(recipe, 1).model_copy(update={"batch_size": size})
 
 
 def _recipes(protocol: Protocol, change: Callable[[Any], Any]) -> dict[str, Any]:

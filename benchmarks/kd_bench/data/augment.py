@@ -41,3 +41,34 @@ class RandomAffine:
         grid = F.affine_grid(matrices, list(images.shape), align_corners=False)
         moved = F.grid_sample(images - self.background, grid, align_corners=False) + self.background
         return moved + self.noise * torch.randn(moved.shape, generator=generator)
+
+
+@dataclass(frozen=True)
+class ShiftFlip:
+    """Each image is shifted by a random whole number of pixels along each axis, and mirrored by chance.
+
+    Torchvision's ``RandomCrop(size, padding=shift)`` and ``RandomHorizontalFlip(flip)``, for a whole batch at once.
+
+    Attributes:
+        shift: largest shift, in pixels.
+        flip: probability that an image is mirrored horizontally.
+        background: value outside the image.
+    """
+
+    shift: int
+    flip: float
+    background: float = 0
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Augment ``(B, C, H, W)`` of any type."""
+        count, channels, height, width = images.shape
+        offsets = torch.randint(2 * self.shift + 1, (2, count, 1), generator=generator)
+        mirrored = torch.rand(count, 1, generator=generator) < self.flip
+        rows = offsets[0] + torch.arange(height)
+        columns = torch.arange(width)
+        columns = offsets[1] + torch.where(mirrored, columns.flip(0), columns)
+        padded = F.pad(images, [self.shift] * 4, value=self.background)
+        # one gather over flattened pixels takes a fifth of the time of indexing by rows and columns
+        pixels = rows[:, :, None] * padded.shape[-1] + columns[:, None, :]
+        pixels = pixels.view(count, 1, -1).expand(count, channels, height * width)
+        return padded.flatten(2).gather(2, pixels).view(images.shape)

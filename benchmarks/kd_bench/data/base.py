@@ -6,10 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
+from weakref import WeakSet
 
 import lightning as L
 from torch.utils.data import DataLoader
 
+from kd_bench.data.batches import ShuffledDraws, check_divisible
 from kd_bench.errors import UserError
 from kd_bench.names import import_object
 from kd_bench.protocol import DataSpec
@@ -30,7 +32,7 @@ class TrainingNeeds:
 
 
 class ClassificationData(L.LightningDataModule, ABC):
-    """Images with class labels in fixed training, validation and test splits; batches are ``(images, labels)``.
+    """Images with class labels in fixed splits; batches are ``(images, labels)``.
 
     Args:
         batch_size: samples in a training batch.
@@ -43,19 +45,34 @@ class ClassificationData(L.LightningDataModule, ABC):
         image_shape: ``(channels, height, width)``.
         has_parts: whether a parameter ``part`` chooses between ``"final"``, all of the training set and no validation
             split, and ``"tuning"``, a part of it, where test means the rest of it.
+        soft_targets: whether the labels of training batches are probabilities ``(B, C)``, since images are mixed.
+        keep_last: whether the last, incomplete batch of an epoch is trained on.
         needs: what is special about the training split; nothing, unless :func:`open_data` was asked for it.
+        loader_workers: processes that make batches; ``None`` for what suits the data. The batches do not depend on it.
+        rank: which of the processes that train together this is; see :meth:`set_ranks`.
+        world: how many there are.
     """
 
     num_classes: int
     image_shape: tuple[int, int, int]
     has_parts: ClassVar[bool] = False
+    soft_targets: bool = False
 
     def __init__(self, batch_size: int, seed: int, augmentation: Mapping[str, Any]) -> None:
         super().__init__()
         self.batch_size = batch_size
         self.seed = seed
         self.augmentation = dict(augmentation)
+        self.keep_last = False
         self.needs = TrainingNeeds()
+        self.loader_workers: int | None = None
+        self.rank, self.world = 0, 1
+        self._draws: WeakSet[ShuffledDraws] = WeakSet()
+
+    @property
+    def has_validation(self) -> bool:
+        """Whether there is a validation split."""
+        return True
 
     @abstractmethod
     def checksum(self) -> str:
@@ -71,15 +88,55 @@ class ClassificationData(L.LightningDataModule, ABC):
 
     @abstractmethod
     def eval_dataloader(self, split: str) -> DataLoader[Any]:
-        """The split ``"validation"`` or ``"test"``, in fixed order, not augmented."""
+        """The split ``"validation"`` or ``"test"``, in fixed order, not augmented; all of it, on every rank.
+
+        Raises:
+            UserError: if there is no validation split.
+        """
+
+    def splits(self) -> tuple[str, ...]:
+        """What is evaluated after every epoch; none of it steers the training."""
+        return ("validation", "test") if self.has_validation else ("test",)
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
-        """Validation and test split: both are evaluated after every epoch, neither steers the training."""
-        return [self.eval_dataloader("validation"), self.eval_dataloader("test")]
+        """This rank's share of the :meth:`splits`; together the ranks have every sample once."""
+        return [self._share(self.eval_dataloader(split)) for split in self.splits()]
 
     def test_dataloader(self) -> DataLoader[Any]:
-        """The test split."""
+        """The test split, all of it on every rank."""
         return self.eval_dataloader("test")
+
+    def set_ranks(self, rank: int, world: int) -> None:
+        """Divide batches among processes that train together.
+
+        Every rank gets an equal part of each training batch, so that all together train on the very batches that one
+        process would. Training loaders that are there already divide from their next epoch on; other loaders have to
+        be made afterwards.
+
+        Args:
+            rank: number of this process.
+            world: number of processes.
+
+        Raises:
+            UserError: if a batch cannot be divided equally.
+        """
+        check_divisible(self.batch_size, world, "batch")
+        self.rank, self.world = rank, world
+        for draws in self._draws:
+            draws.set_ranks(rank, world)
+
+    def shuffled_draws(self, size: int) -> ShuffledDraws:
+        """The training batches of a split with ``size`` samples: what :meth:`train_dataloader` samples by."""
+        draws = ShuffledDraws(size, self.batch_size, self.seed, keep_last=self.keep_last)
+        draws.set_ranks(self.rank, self.world)
+        self._draws.add(draws)
+        return draws
+
+    def _share(self, loader: DataLoader[Any]) -> DataLoader[Any]:
+        if self.world > 1:
+            draws: Any = loader.sampler
+            draws.set_ranks(self.rank, self.world)
+        return loader
 
 
 def data_class(spec: DataSpec) -> type[ClassificationData]:
@@ -99,7 +156,7 @@ def open_data(spec: DataSpec, recipe: Recipe, seed: int, needs: TrainingNeeds | 
 
     Args:
         spec: class, parameters and checksum.
-        recipe: batch size and augmentation.
+        recipe: batch size, augmentation, and what becomes of the last batch.
         seed: determines order and augmentation of the training data.
         needs: what the method needs of the training split.
 
@@ -121,5 +178,6 @@ def open_data(spec: DataSpec, recipe: Recipe, seed: int, needs: TrainingNeeds | 
             f"{spec.checksum[:12]}…, found {found[:12]}…. Results would not be comparable. Check the version of the "
             "package that brings the data (scikit-learn, numpy), or give an altered protocol an id of its own."
         )
+    data.keep_last = recipe.last_batch == "keep"
     data.needs = needs or TrainingNeeds()
     return data

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 
 from kd_bench.data.augment import RandomAffine
 from kd_bench.data.base import ClassificationData
-from kd_bench.data.batches import OrderedDraws, ShuffledDraws, TensorBatches, batch_loader
+from kd_bench.data.batches import OrderedDraws, TensorBatches, batch_loader
 
 _EVAL_BATCH = 1024
 
@@ -70,7 +70,7 @@ class Digits(ClassificationData):
         dataset = self._training_split()
         if self.needs.held_out:
             dataset, _ = dataset.split(self.needs.held_out, self.seed)
-        return batch_loader(dataset, ShuffledDraws(len(dataset), self.batch_size, self.seed))
+        return batch_loader(dataset, self.shuffled_draws(len(dataset)))
 
     def held_out_dataloader(self) -> DataLoader[Any]:
         """The training samples that :meth:`train_dataloader` leaves out, one by one and not augmented."""
