@@ -8,31 +8,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader
 
 from kd_bench.data.augment import RandomAffine
-from kd_bench.data.base import ClassificationData
-from kd_bench.data.batches import OrderedDraws, TensorBatches, batch_loader
-
-_EVAL_BATCH = 1024
+from kd_bench.data.memory import MemoryData, SplitTensors
 
 
-@dataclass(frozen=True)
-class _Split:
-    images: dict[str, Tensor]
-    labels: dict[str, Tensor]
-    background: float
-    checksum: str
-
-
-class Digits(ClassificationData):
+class Digits(MemoryData):
     """The digits in a stratified split; images are standardized with the training split's mean and deviation.
 
     Args:
@@ -57,38 +43,13 @@ class Digits(ClassificationData):
         validation_fraction: float,
         test_fraction: float,
     ) -> None:
-        super().__init__(batch_size, seed, augmentation)
-        self._split = _load(split_seed, validation_fraction, test_fraction)
-        self._augment = RandomAffine(background=self._split.background, **self.augmentation)
-
-    def checksum(self) -> str:
-        """sha256 over pixels, labels and the indices of the three splits."""
-        return self._split.checksum
-
-    def train_dataloader(self) -> DataLoader[Any]:
-        """Shuffled and augmented, as :attr:`needs` says."""
-        dataset = self._training_split()
-        if self.needs.held_out:
-            dataset, _ = dataset.split(self.needs.held_out, self.seed)
-        return batch_loader(dataset, self.shuffled_draws(len(dataset)))
-
-    def held_out_dataloader(self) -> DataLoader[Any]:
-        """The training samples that :meth:`train_dataloader` leaves out, one by one and not augmented."""
-        _, held_out = self._training_split().split(self.needs.held_out, self.seed)
-        return DataLoader(held_out, batch_size=self.batch_size)
-
-    def eval_dataloader(self, split: str) -> DataLoader[Any]:
-        """The split ``"validation"`` or ``"test"``."""
-        dataset = TensorBatches(self._split.images[split], self._split.labels[split])
-        return batch_loader(dataset, OrderedDraws(len(dataset), _EVAL_BATCH))
-
-    def _training_split(self) -> TensorBatches:
-        images, labels = self._split.images["train"], self._split.labels["train"]
-        return TensorBatches(images, labels, self._augment, indexed=self.needs.indexed)
+        split = _load(split_seed, validation_fraction, test_fraction)
+        augment = RandomAffine(background=split.background, **augmentation)
+        super().__init__(batch_size, seed, augmentation, split, augment)
 
 
 @cache
-def _load(split_seed: int, validation_fraction: float, test_fraction: float) -> _Split:
+def _load(split_seed: int, validation_fraction: float, test_fraction: float) -> SplitTensors:
     from sklearn.datasets import load_digits
 
     bundle = load_digits()
@@ -101,7 +62,7 @@ def _load(split_seed: int, validation_fraction: float, test_fraction: float) -> 
     images = torch.from_numpy(pixels).float()[:, None]
     mean, deviation = images[indices["train"]].mean(), images[indices["train"]].std()
     images = (images - mean) / deviation
-    return _Split(
+    return SplitTensors(
         images={name: images[index] for name, index in indices.items()},
         labels={name: torch.from_numpy(labels).long()[index] for name, index in indices.items()},
         background=float(-mean / deviation),

@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from lightning_kd.engine.stages import align, anatomy
 
-ZOO = [name for name in list_models() if not name.startswith("mini_")]
+OTHERS = ("mini_", "fashion_", "swin_")
+"""For images of other sizes than CIFAR's and ImageNet's."""
+ZOO = [name for name in list_models() if not name.startswith(OTHERS)]
 CIFAR_PAIRS = [
     # student, teacher, and the shapes of the stages that the reference's index pairing compares
     ("wrn_16_2", "wrn_40_2", [(32, 32, 32), (64, 16, 16), (128, 8, 8)], [(32, 32, 32), (64, 16, 16), (128, 8, 8)]),
@@ -89,6 +91,14 @@ def test_a_training_step_updates_each_batch_norm_once_and_reaches_every_paramete
     assert counters
     assert all(counter == 1 for counter in counters)
     assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+def test_swin_pico_is_a_narrow_swin_with_four_stages() -> None:
+    network = create_model("swin_pico", num_classes=7)
+    images = torch.randn(1, 3, 224, 224)
+    assert network(images).shape == (1, 7)
+    shapes = stage_shapes(network, [f"layers.{stage}" for stage in range(4)], images)
+    assert shapes == [(56, 56, 48), (28, 28, 96), (14, 14, 192), (7, 7, 384)]
 
 
 @pytest.mark.parametrize(
