@@ -34,3 +34,10 @@ def test_scores_follow_from_the_predictions(run_set: RunSet) -> None:
 def test_every_row_of_the_embedded_protocol_is_there() -> None:
     rows = {run_set.method.name for run_set in committed() if run_set.protocol.id == "digits-v1"}
     assert rows == set(load_protocol("digits-v1").methods)
+
+
+def test_the_leaderboard_for_a_cpu_has_its_rows_and_seeds() -> None:
+    found = {run_set.method.name: run_set for run_set in committed() if run_set.protocol.id == "fashion-v1"}
+    assert set(found) == set(load_protocol("fashion-v1").methods)
+    assert len(found) - 1 >= 20
+    assert all(run_set.seeds == (0, 1, 2) for run_set in found.values())

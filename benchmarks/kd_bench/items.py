@@ -9,7 +9,9 @@ from typing import Literal
 
 from kd_bench.data.base import open_data
 from kd_bench.environment import describe_environment
+from kd_bench.errors import UserError
 from kd_bench.fusion import create_strategy
+from kd_bench.layout import LOGS, RUNS, STATES, item_file
 from kd_bench.models import create_model
 from kd_bench.options import RunOptions
 from kd_bench.protocol import MethodRow, Pair, Protocol, TrainerSpec, json_sha256
@@ -23,12 +25,11 @@ from kd_bench.results import (
     Sha256,
     StudentInfo,
     TeacherInfo,
-    pair_slug,
     run_set_path,
-    slug,
 )
 from kd_bench.rows import create_method, describe_method
 from kd_bench.storage import file_sha256, read_model
+from kd_bench.training.machine import check_machine
 
 
 class ItemResult(Record):
@@ -135,23 +136,44 @@ class Item:
     @property
     def result(self) -> Path:
         """Where the item's result goes; it is written last, so its presence says that the item is finished."""
-        return self._place("runs", "json")
+        return self._place(RUNS, "json")
 
     @property
     def log(self) -> Path:
-        """Where the output of the training goes, and the traceback if it fails."""
-        return self._place("logs", "log")
+        """Where the output of the training goes, attempt by attempt, with the traceback of those that failed."""
+        return self._place(LOGS, "log")
+
+    @property
+    def state(self) -> Path:
+        """Where those who work on the item say how far they are; see :mod:`kd_bench.state`."""
+        return self._place(STATES, "json")
+
+    @property
+    def curves(self) -> Path:
+        """Folder where the numbers of every epoch go, attempt by attempt."""
+        return self.log.with_suffix("")
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of what the training goes on from if it is interrupted; gone once the item is finished."""
+        return self._place("checkpoints", "ckpt").with_suffix("")
 
     def check(self) -> None:
-        """Find out early whether the protocol makes sense: method, models and data can be created.
+        """Find out early whether the protocol makes sense: method, models and data can be created and trained.
 
         Raises:
             UserError: if one cannot.
         """
         create_method(self.row)
+        check_machine(self.protocol.trainer, self.protocol.accelerator, self.recipe.batch_size, self.row)
         if self.row.fusion is not None:
             create_strategy(self.row.fusion)
         data = open_data(self.protocol.data, self.recipe, self.seed)
+        if data.soft_targets and self.row.fusion is not None:
+            raise UserError(
+                f"{self.method_name} weighs the loss sample by sample (fusion), which takes labels, but the recipe of "
+                f"{self.pair.student} mixes images (augmentation mixup or cutmix); they do not go together"
+            )
         for name in (self.pair.student, self.pair.teacher):
             create_model(name, num_classes=data.num_classes, in_channels=data.image_shape[0])
 
@@ -171,6 +193,7 @@ class Item:
         return found
 
     def _place(self, kind: str, extension: str) -> Path:
-        pair = pair_slug(self.pair.student, self.pair.teacher)
-        folder = self.output / kind / slug(self.protocol.id) / slug(self.method_name) / pair
-        return folder / f"seed-{self.seed}.{extension}"
+        pair = self.pair
+        return item_file(
+            self.output, kind, self.protocol.id, self.method_name, pair.student, pair.teacher, self.seed, extension
+        )

@@ -17,15 +17,12 @@ class PeakMemory:
 
     Args:
         device: where the computation runs.
-
-    Attributes:
-        mb: the peak in MiB after leaving; ``None`` where it cannot be measured.
     """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._was_reset = False
-        self.mb: float | None = None
+        self._was_reset = self._over = False
+        self._mb: float | None = None
 
     def __enter__(self) -> Self:
         if self._device.type == "cuda":
@@ -37,10 +34,16 @@ class PeakMemory:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._mb, self._over = self.mb, True
+
+    @property
+    def mb(self) -> float | None:
+        """The peak in MiB, so far or until the end; ``None`` where it cannot be measured."""
+        if self._over:
+            return self._mb
         if self._device.type == "cuda":
-            self.mb = torch.cuda.max_memory_allocated(self._device) / 2**20
-        elif self._was_reset:
-            self.mb = _resident_peak()
+            return torch.cuda.max_memory_allocated(self._device) / 2**20
+        return _resident_peak() if self._was_reset else None
 
 
 def _reset_resident_peak() -> bool:

@@ -19,7 +19,6 @@ from kd_bench.recipe import Recipe
 from kd_bench.results import slug
 from kd_bench.storage import write_atomic
 
-
 _WRITERS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "kd_bench.data.cifar.CIFAR100": partial(write_cifar100, train=16, test=10),
     "kd_bench.data.imagenet.ImageNet": partial(write_imagenet, train=2, val=1),

@@ -74,10 +74,15 @@ class _Lines:
     def failed(self, failure: Failure) -> None:
         self._print(f"{failure.item} FAILED: {failure.message} (log: {failure.log})")
 
+    def postponed(self, failure: Failure) -> None:
+        self.note(_postponement(failure))
+
+    def note(self, text: str) -> None:
+        self._console.print(text, markup=False, soft_wrap=True)
+
     def _print(self, text: str) -> None:
         remaining = self._clock.tick()
-        line = f"[{self._clock.done}/{self._clock.total}] {text}" + (f", {remaining}" if remaining else "")
-        self._console.print(line, markup=False, soft_wrap=True)
+        self.note(f"[{self._clock.done}/{self._clock.total}] {text}" + (f", {remaining}" if remaining else ""))
 
 
 class _Bars:
@@ -97,14 +102,27 @@ class _Bars:
 
     def failed(self, failure: Failure) -> None:
         self._end(failure.item)
-        self._progress.console.print(
-            f"{failure.item} failed: {failure.message} (log: {failure.log})",
-            style="red",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
+        self._print(f"{failure.item} failed: {failure.message} (log: {failure.log})", "red")
+
+    def postponed(self, failure: Failure) -> None:
+        self._remove(failure.item)
+        self._print(_postponement(failure), "yellow")
+
+    def note(self, text: str) -> None:
+        self._print(text, "dim")
 
     def _end(self, item: Item) -> None:
-        self._progress.remove_task(self._running.pop(item.key))
+        self._remove(item)
         self._progress.update(self._overall, advance=1, remaining=self._clock.tick())
+
+    def _remove(self, item: Item) -> None:
+        # an item may fail before anybody has begun it
+        if item.key in self._running:
+            self._progress.remove_task(self._running.pop(item.key))
+
+    def _print(self, text: str, style: str) -> None:
+        self._progress.console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def _postponement(failure: Failure) -> str:
+    return f"{failure.item} failed and will be tried again: {failure.message} (log: {failure.log})"

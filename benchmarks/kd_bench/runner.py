@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from pydantic import ValidationError
 
 from kd_bench import variants
 from kd_bench.collect import collect, refuse_foreign
 from kd_bench.errors import UserError
 from kd_bench.items import Item
+from kd_bench.launchers.choose import create_launcher
 from kd_bench.launchers.events import Failure
-from kd_bench.launchers.local import LocalLauncher, default_workers
+from kd_bench.launchers.retry import run_with_retries
 from kd_bench.names import choose
+from kd_bench.options import LaunchOptions, RunOptions
 from kd_bench.progress import progress_display
-from kd_bench.protocol import ALL, Protocol, load_protocol
-from kd_bench.results import RunSet, slug
+from kd_bench.protocol import ALL, Protocol, TrainerSpec, load_protocol
+from kd_bench.results import ProtocolRef, RunSet, slug
+from kd_bench.selection import PairNames, Selection, write_selection
+from kd_bench.storage import DiskFullError, sweep
+from kd_bench.training.loggers import check_loggers
+
+AGAIN = "the same command goes on from there"
+
+
+class BenchmarkInterrupt(KeyboardInterrupt):
+    """Ctrl-C, with a message that says what is finished and how to go on."""
 
 
 @dataclass(frozen=True)
@@ -54,42 +67,94 @@ def run_benchmark(
     methods: Sequence[str] | None = None,
     pairs: Sequence[str] | None = None,
     seeds: Sequence[int] | None = None,
-    workers: int | None = None,
     quick: bool = False,
+    miniature: bool = False,
+    tune: bool = False,
+    trainer: Mapping[str, object] | None = None,
+    options: RunOptions | None = None,
+    launch: LaunchOptions | None = None,
 ) -> RunReport:
     """Run a protocol, or the selected part of it.
+
+    Args:
+        protocol_id: for example ``digits-v1``.
+        output: see :func:`run_protocol`.
+        methods: see :func:`run_protocol`.
+        pairs: see :func:`run_protocol`.
+        seeds: see :func:`run_protocol`.
+        quick: run the shortened variant; it has its own id and hash, so its results never mix with the real ones.
+        miniature: run on a handful of samples, likewise.
+        tune: score on a part of the training set, likewise.
+        trainer: how runs use the machine, where that differs from the protocol's; see
+            :class:`kd_bench.protocol.TrainerSpec`.
+        options: see :func:`run_protocol`.
+        launch: see :func:`run_protocol`.
+
+    Raises:
+        UserError: see :func:`run_protocol`.
+    """
+    protocol = load_protocol(protocol_id)
+    if tune:
+        protocol = variants.tuning(protocol)
+    if quick:
+        protocol = variants.quick(protocol)
+    if miniature:
+        protocol = variants.miniature(protocol, Path(output) / "miniature")
+    if trainer:
+        protocol = protocol.model_copy(update={"trainer": _use_machine(protocol.trainer, trainer)})
+    return run_protocol(
+        protocol, output=output, methods=methods, pairs=pairs, seeds=seeds, options=options, launch=launch
+    )
+
+
+def run_protocol(
+    protocol: Protocol,
+    *,
+    output: Path | str,
+    methods: Sequence[str] | None = None,
+    pairs: Sequence[str] | None = None,
+    seeds: Sequence[int] | None = None,
+    options: RunOptions | None = None,
+    launch: LaunchOptions | None = None,
+) -> RunReport:
+    """Run a protocol that is at hand as an object, or the selected part of it.
 
     Started again after an interruption of any kind it goes on where it stopped and ends in the same numbers. Workers
     are spawned processes, so a script that calls this needs the usual ``if __name__ == "__main__":``.
 
     Args:
-        protocol_id: for example ``digits-v1``.
+        protocol: what to run.
         output: directory for results, logs and teachers; made if missing.
         methods: row names; ``["all"]`` for all, by default the protocol's core.
         pairs: pair names; by default all.
         seeds: some of the protocol's seeds; by default all.
-        workers: number of processes; by default two.
-        quick: run the shortened variant; it has its own id and hash, so its results never mix with the real ones.
+        options: how an item is done.
+        launch: where items are done; by default in two processes here, or in one a GPU.
 
     Raises:
-        UserError: for an unknown name or seed, or an output directory that holds something else; nothing has been
-            run or written then.
-        KeyboardInterrupt: on Ctrl-C; what was finished is kept.
+        UserError: for an unknown name or seed, or an output directory that holds something else or cannot be written
+            to; nothing has been run or written then. Also if the disk is full; what was finished is kept.
+        BenchmarkInterrupt: on Ctrl-C; what was finished is kept.
     """
     start = time.perf_counter()
-    protocol = load_protocol(protocol_id)
-    if quick:
-        protocol = variants.quick(protocol)
-    if workers is not None and workers < 1:
-        raise UserError(f"workers must be at least 1, got {workers}")
-    items = plan(protocol, Path(output), methods=methods, pairs=pairs, seeds=seeds)
+    options, launch = options or RunOptions(), launch or LaunchOptions()
+    check_loggers(options.loggers)
+    launcher = create_launcher(launch, protocol)
+    items = plan(protocol, Path(output), methods=methods, pairs=pairs, seeds=seeds, options=options)
     refuse_foreign(items)
+    write_selection(Path(output), _describe(items))
+    sweep(Path(output))
     pending = [item for item in items if item.load() is None]
     failures: list[Failure] = []
     if pending:
-        launcher = LocalLauncher(min(workers or default_workers(), len(pending)))
-        with progress_display(protocol.id, total=len(items), skipped=len(items) - len(pending)) as display:
-            failures = launcher.run(pending, display)
+        try:
+            with progress_display(protocol.id, total=len(items), skipped=len(items) - len(pending)) as display:
+                failures = run_with_retries(launcher, pending, launch.retries, display)
+        except KeyboardInterrupt:
+            raise BenchmarkInterrupt(f"interrupted; {_count(items)}, {AGAIN}") from None
+    for failure in failures:
+        if failure.fatal:
+            raise DiskFullError(f"{failure.message} ({_count(items)})")
     return RunReport(
         protocol=protocol,
         results=Path(output) / "results" / slug(protocol.id),
@@ -108,6 +173,7 @@ def plan(
     methods: Sequence[str] | None = None,
     pairs: Sequence[str] | None = None,
     seeds: Sequence[int] | None = None,
+    options: RunOptions | None = None,
 ) -> list[Item]:
     """The work items of a selection: pair by pair, method by method, seed by seed.
 
@@ -117,6 +183,7 @@ def plan(
         methods: row names; ``["all"]`` for all, by default the protocol's core.
         pairs: pair names; by default all.
         seeds: some of the protocol's seeds; by default all.
+        options: how an item is done.
 
     Raises:
         UserError: for an unknown name or seed, or a method whose class or parameters are wrong.
@@ -131,7 +198,7 @@ def plan(
     if output.exists() and not output.is_dir():
         raise UserError(f"the output {output} is a file; expected a directory, or a path where one can be made")
     items = [
-        Item(protocol, pair, method, seed, output)
+        Item(protocol, pair, method, seed, output, options or RunOptions())
         for pair in chosen_pairs
         for method in chosen_methods
         for seed in chosen_seeds
@@ -139,3 +206,26 @@ def plan(
     for item in items[:: len(chosen_seeds)]:
         item.check()
     return items
+
+
+def _use_machine(usual: TrainerSpec, changes: Mapping[str, object]) -> TrainerSpec:
+    try:
+        return TrainerSpec.model_validate({**usual.model_dump(), **changes})
+    except ValidationError as error:
+        problems = "; ".join(f"trainer.{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        raise UserError(f"runs cannot use the machine like that: {problems}") from error
+
+
+def _describe(items: Sequence[Item]) -> Selection:
+    protocol = items[0].protocol
+    return Selection(
+        protocol=ProtocolRef(id=protocol.id, hash=protocol.hash),
+        pairs={item.pair_name: PairNames(student=item.pair.student, teacher=item.pair.teacher) for item in items},
+        methods=tuple(dict.fromkeys(item.method_name for item in items)),
+        seeds=tuple(dict.fromkeys(item.seed for item in items)),
+    )
+
+
+def _count(items: Sequence[Item]) -> str:
+    finished = sum(item.load() is not None for item in items)
+    return f"{finished} of {len(items)} runs are finished"

@@ -2,34 +2,54 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from kd_bench.errors import UserError
 
 MAX_JSON_BYTES = 10_000_000
+ROOM_BYTES = 2**20
+LITTER_SECONDS = 3600.0
 
 M = TypeVar("M", bound=BaseModel)
 
 
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write ``content`` so that ``path`` holds either its old or its new content, whatever happens meanwhile.
+class DiskFullError(UserError, OSError):
+    """There was no space left to write a file; it is as it was before."""
 
-    The data goes to a temporary file in the same directory, is forced to disk, and then replaces ``path``; the
-    directory entry is forced to disk as well, so that a power cut does not undo what was reported as done.
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to that replaces ``path`` when the block ends, and is gone if it fails.
+
+    ``path`` holds either its old or its new content, whatever happens meanwhile: the data goes to a temporary file in
+    the same directory, is forced to disk, and then replaces ``path``; the directory entry is forced to disk as well, so
+    that a power cut does not undo what was reported as done.
+
+    Raises:
+        DiskFullError: if there is no space left.
     """
+    with _explained(path):
+        yield from _replacing(path)
+
+
+def _replacing(path: Path) -> Iterator[BinaryIO]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     # readable by others as far as the user's umask allows, which tempfile's files are not
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -37,6 +57,63 @@ def write_atomic(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
         raise
     _sync_directory(path.parent)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if not is_disk_full(error) or isinstance(error, DiskFullError):
+            raise
+        raise DiskFullError(
+            f"No space left on the disk of {path.parent.absolute()}, or your quota there is used up; {path.name} could "
+            "not be written. Nothing is half-written, and what was finished before is kept: free some space there and "
+            "start the same command again."
+        ) from error
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error, or one that it came from, says that a disk or a quota is full."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, DiskFullError) or getattr(seen, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
+
+
+def has_room(directory: Path) -> bool:
+    """Whether a file of a megabyte can be written; quotas cannot be asked for."""
+    probe = directory / f".room.{secrets.token_hex(8)}.tmp"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with probe.open("wb") as file:
+            file.write(bytes(ROOM_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return not is_disk_full(error)
+    finally:
+        probe.unlink(missing_ok=True)
+    return True
+
+
+def sweep(directory: Path) -> None:
+    """Remove the temporary files of processes that were killed while they wrote, once these are an hour old."""
+    oldest = time.time() - LITTER_SECONDS
+    for path in directory.rglob(".*.tmp"):
+        try:
+            if path.is_file() and path.stat().st_mtime < oldest:
+                path.unlink()
+        except OSError:  # somebody else's, or gone by now
+            continue
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write ``content`` so that ``path`` holds either its old or its new content; see :func:`atomic_file`."""
+    with atomic_file(path) as file:
+        file.write(content)
 
 
 def write_model(path: Path, model: BaseModel) -> None:

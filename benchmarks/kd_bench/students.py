@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import lightning as L
-from torch import nn
+import torch
+from torch import Tensor, nn
+from typing_extensions import override
 
 from kd_bench.data.base import ClassificationData, TrainingNeeds, open_data
 from kd_bench.fusion import create_strategy
@@ -15,8 +17,10 @@ from kd_bench.items import Item
 from kd_bench.models import create_model
 from kd_bench.protocol import MethodRow
 from kd_bench.rows import chooses_alpha, create_method
+from kd_bench.training.checkpoints import Checkpoints, retried
 from kd_bench.training.classifier import Classifier
 from kd_bench.training.fit import Fitted, fit
+from kd_bench.training.loggers import Curves
 from kd_bench.training.recorder import OnEpoch
 from lightning_kd import Distillation, DistillationMethod
 from lightning_kd.callbacks import FusionRatio
@@ -40,41 +44,63 @@ class TrainedStudent:
     chosen: dict[str, float]
 
 
-def train_student(item: Item, teacher: nn.Module, on_epoch: OnEpoch | None = None) -> TrainedStudent:
-    """Train the student of an item.
+def train_student(
+    item: Item, teacher: nn.Module, on_epoch: OnEpoch | None = None, *, curves: Curves | None = None, rank: int = 0
+) -> TrainedStudent:
+    """Train the student of an item; an interrupted training goes on where it was.
 
     Args:
         item: pair, method and seed.
         teacher: the pair's trained teacher; stays as it is.
         on_epoch: called after every epoch with the numbers of epochs done and planned in all trainings together.
+        curves: gets the numbers of every epoch.
+        rank: which of the processes this is that train the student together, if its protocol uses several devices.
 
     Raises:
         UserError: if the row makes no sense.
         DivergedError: if a training loss stops being finite.
     """
+    checkpoints = Checkpoints(item.checkpoints, item.fingerprint, item.options.checkpoint_seconds)
+    if item.protocol.trainer.channels_last:
+        teacher = copy.deepcopy(teacher).to(memory_format=torch.channels_last)
+
+    def train() -> TrainedStudent:
+        return _train_student(item, teacher, _Trainings(item, checkpoints, on_epoch, curves, rank))
+
+    return retried(train, checkpoints.remove)
+
+
+def _train_student(item: Item, teacher: nn.Module, trainings: _Trainings) -> TrainedStudent:
     method = create_method(item.row)
     if chooses_alpha(item.row):
         assert isinstance(method, GuidedSelfDistillation)
-        return _self_distil(item, method, on_epoch)
-    data = _open(item)
+        return _self_distil(item, method, trainings)
+    data = trainings.open()
     generation = 2 if item.row.teacher == "previous" else 1
-    trainings = _Trainings(item, generation, on_epoch)
+    trainings.planned = generation
     if generation == 2:
-        teacher = _draw(item, data)
-        trainings.run(teacher, data)
+        teacher = trainings.run(_draw(item, data), data)
     student = _draw(item, data, generation)
     if method is None:
-        trainings.run(student, data)
-        return TrainedStudent(student, tuple(trainings.done), 0, {})
+        return TrainedStudent(trainings.run(student, data), tuple(trainings.done), 0, {})
     peer = _peer(item, data, teacher) if method.trains_teacher else None
+    data = trainings.open(_needs(item.row, method))
     distillation = Distillation(
-        (peer or teacher) if method.needs_teacher else None, method, task_weight=item.row.task_weight
+        (peer or teacher) if method.needs_teacher else None,
+        method,
+        task_weight=item.row.task_weight,
+        target=hard_labels if data.soft_targets else None,
     )
-    data = _open(item, _needs(item.row, method))
-    trainings.run(student, data, [distillation, *_fusion(item.row, data)], method.deploy)
+    student = trainings.run(student, data, [distillation, *_fusion(item.row, data)], method.deploy)
     deployed = method.deploy(student).to(next(student.parameters()).device)
     extra = _count_others(deployed, [method] if peer is None else [method, peer])
     return TrainedStudent(deployed, tuple(trainings.done), extra, {})
+
+
+def hard_labels(batch: tuple[Tensor, Tensor]) -> Tensor:
+    """Class indices ``(B,)`` of a batch of mixed images: the class that each shows most of."""
+    _, probabilities = batch
+    return probabilities.argmax(-1)
 
 
 def _peer(item: Item, data: ClassificationData, teacher: nn.Module) -> nn.Module:
@@ -86,17 +112,17 @@ def _peer(item: Item, data: ClassificationData, teacher: nn.Module) -> nn.Module
     return copy.deepcopy(teacher)
 
 
-def _self_distil(item: Item, method: GuidedSelfDistillation, on_epoch: OnEpoch | None) -> TrainedStudent:
+def _self_distil(item: Item, method: GuidedSelfDistillation, trainings: _Trainings) -> TrainedStudent:
     """Two generations, and a student of the first alone from which the second's weight of the labels is estimated."""
-    data = _open(item)
-    trainings = _Trainings(item, 3, on_epoch)
+    data = trainings.open()
+    trainings.planned = 3
 
     def make_student(generation: int) -> Classifier:
-        return trainings.wrap(_draw(item, data, generation), data)
+        return Classifier(_draw(item, data, generation), item.recipe, data.num_classes, data.image_shape)
 
     def train(student: L.LightningModule, callbacks: list[L.Callback]) -> None:
         assert isinstance(student, Classifier)
-        trainings.run(student.network, data, callbacks)
+        student.network = trainings.run(student.network, data, callbacks)
 
     _, last = self_distil(
         make_student,
@@ -106,17 +132,50 @@ def _self_distil(item: Item, method: GuidedSelfDistillation, on_epoch: OnEpoch |
         validation=Validation.from_batches(data.eval_dataloader("validation")),
         objective=method.objective,
         task_weight=item.row.task_weight,
+        target=hard_labels if data.soft_targets else None,
     )
     assert isinstance(last.student, Classifier)
     return TrainedStudent(last.student.network, tuple(trainings.done), 0, {"alpha": last.alpha})
 
 
-class _Trainings:
-    """The trainings of one item, one after the other, with a common progress."""
+class _SharesBatches(L.Callback):
+    """Gives this rank its part of the batches, once all ranks have seen the whole data in a method's setup pass."""
 
-    def __init__(self, item: Item, planned: int, on_epoch: OnEpoch | None) -> None:
+    def __init__(self, data: ClassificationData, rank: int, world: int) -> None:
+        self._data, self._rank, self._world = data, rank, world
+
+    @override
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._data.set_ranks(self._rank, self._world)
+
+    @override
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._data.set_ranks(0, 1)
+
+
+class _Trainings:
+    """The trainings of one item, one after the other, with a common progress.
+
+    Attributes:
+        done: those that are finished.
+        planned: how many there will be.
+    """
+
+    def __init__(
+        self, item: Item, checkpoints: Checkpoints, on_epoch: OnEpoch | None, curves: Curves | None, rank: int
+    ) -> None:
         self.done: list[Fitted] = []
-        self._item, self._planned, self._on_epoch = item, planned, on_epoch
+        self.planned = 1
+        self._item, self._checkpoints = item, checkpoints
+        self._on_epoch, self._curves, self._rank = on_epoch, curves, rank
+
+    def open(self, needs: TrainingNeeds | None = None) -> ClassificationData:
+        """The item's data."""
+        item, machine = self._item, self._item.protocol.trainer
+        data = open_data(item.protocol.data, item.recipe, item.seed, needs)
+        if machine.loader_workers is not None:
+            data.loader_workers = machine.loader_workers
+        return data
 
     def run(
         self,
@@ -124,29 +183,33 @@ class _Trainings:
         data: ClassificationData,
         callbacks: Sequence[L.Callback] = (),
         deploy: Callable[[nn.Module], nn.Module] | None = None,
-    ) -> None:
-        self.done.append(
-            fit(
-                network,
-                self._item.recipe,
-                data,
-                accelerator=self._item.protocol.accelerator,
-                callbacks=callbacks,
-                deploy=deploy,
-                on_epoch=None if self._on_epoch is None else self._advance,
-            )
+    ) -> nn.Module:
+        """Train a network and return it."""
+        devices = self._item.protocol.trainer.devices
+        shares = [_SharesBatches(data, self._rank, devices)] if devices > 1 else []
+        fitted = fit(
+            network,
+            self._item.recipe,
+            data,
+            accelerator=self._item.protocol.accelerator,
+            machine=self._item.protocol.trainer,
+            callbacks=[*callbacks, *shares],
+            deploy=deploy,
+            on_epoch=None if self._on_epoch is None else self._advance,
+            log=self._log,
+            checkpoint=self._checkpoints.of(len(self.done) + 1, self.planned),
         )
-
-    def wrap(self, network: nn.Module, data: ClassificationData) -> Classifier:
-        return Classifier(network, self._item.recipe, data.num_classes, data.image_shape)
+        self.done.append(fitted)
+        return fitted.network
 
     def _advance(self, epoch: int, epochs: int) -> None:
         assert self._on_epoch is not None
-        self._on_epoch(len(self.done) * epochs + epoch, self._planned * epochs)
+        self._on_epoch(len(self.done) * epochs + epoch, self.planned * epochs)
 
-
-def _open(item: Item, needs: TrainingNeeds | None = None) -> ClassificationData:
-    return open_data(item.protocol.data, item.recipe, item.seed, needs)
+    def _log(self, epoch: int, values: Mapping[str, float]) -> None:
+        if self._curves is not None:
+            training = len(self.done)
+            self._curves.log(training * self._item.recipe.epochs + epoch, {"training": training + 1, **values})
 
 
 def _needs(row: MethodRow, method: DistillationMethod) -> TrainingNeeds:

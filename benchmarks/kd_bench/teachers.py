@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import lightning as L
 import safetensors.torch
+import torch
 from filelock import FileLock
 from torch import nn
 
@@ -16,16 +17,19 @@ from kd_bench.data.base import ClassificationData, open_data
 from kd_bench.errors import UserError
 from kd_bench.models import create_model
 from kd_bench.models.checkpoints import load_teacher as load_checkpoint
-from kd_bench.protocol import Protocol, TeacherSource
+from kd_bench.options import CHECKPOINT_SECONDS
+from kd_bench.protocol import Protocol, TeacherSource, json_sha256
 from kd_bench.recipe import Recipe
 from kd_bench.results import ProtocolRef, Record, TeacherInfo, slug
 from kd_bench.storage import file_sha256, read_model, write_atomic, write_model
+from kd_bench.training.checkpoints import Checkpoint, retried
 from kd_bench.training.evaluate import test_logits
-from kd_bench.training.fit import fit
+from kd_bench.training.fit import Fitted, fit
 from kd_bench.training.recorder import OnEpoch
 
 WEIGHTS_FILE = "weights.safetensors"
 CARD_FILE = "teacher.json"
+CHECKPOINT_FILE = "training.ckpt"
 TOLERANCE = 0.005
 """How far a published teacher's accuracy may be from what its authors report before that is remarked on."""
 
@@ -47,7 +51,19 @@ class LoadedTeacher:
     info: TeacherInfo
 
 
-def load_teacher(protocol: Protocol, name: str, directory: Path, on_epoch: OnEpoch | None = None) -> LoadedTeacher:
+def teacher_folder(protocol: Protocol, name: str, directory: Path) -> Path:
+    """Where :func:`load_teacher` keeps a teacher."""
+    return directory / f"{slug(protocol.id)}-{protocol.hash[:12]}" / slug(name)
+
+
+def load_teacher(
+    protocol: Protocol,
+    name: str,
+    directory: Path,
+    on_epoch: OnEpoch | None = None,
+    *,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+) -> LoadedTeacher:
     """The protocol's teacher ``name``: from ``directory`` if it is there, else obtained now and kept there.
 
     A published one is fetched and its test accuracy measured, the others are trained. Several processes may ask at
@@ -58,30 +74,45 @@ def load_teacher(protocol: Protocol, name: str, directory: Path, on_epoch: OnEpo
         name: model name.
         directory: where teachers are kept; results of several protocols may share it.
         on_epoch: called after every epoch of a training.
+        checkpoint_seconds: how often a training leaves a checkpoint, from which it goes on if it is interrupted.
 
     Raises:
         UserError: if the kept files are corrupt, or a published teacher cannot be had or is another network.
     """
-    folder = directory / f"{slug(protocol.id)}-{protocol.hash[:12]}" / slug(name)
+    folder = teacher_folder(protocol, name, directory)
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):
         if not (folder / CARD_FILE).exists():
             source = protocol.teachers.get(name)
             if source is None or source.finetune:
-                _train(protocol, name, source, folder, on_epoch)
+                _train(protocol, name, source, folder, on_epoch, checkpoint_seconds)
             else:
                 _fetch(protocol, name, source, folder)
     return _load(protocol, name, folder)
 
 
-def _train(protocol: Protocol, name: str, start: TeacherSource | None, folder: Path, on_epoch: OnEpoch | None) -> None:
+def _train(
+    protocol: Protocol,
+    name: str,
+    start: TeacherSource | None,
+    folder: Path,
+    on_epoch: OnEpoch | None,
+    checkpoint_seconds: float,
+) -> None:
     recipe = protocol.teacher_recipe
     assert recipe is not None
     data = open_data(protocol.data, recipe, recipe.seed)
-    L.seed_everything(recipe.seed, verbose=False)
-    network = _create(name, data) if start is None else _obtain(name, start, data).train()
-    fitted = fit(network, recipe, data, accelerator=protocol.accelerator, on_epoch=on_epoch)
-    _keep(protocol, name, network, data, folder, fitted.seconds)
+    owner = {"protocol": protocol.hash, "teacher": name, "versions": [torch.__version__, L.__version__]}
+    checkpoint = Checkpoint(folder / CHECKPOINT_FILE, json_sha256(owner), checkpoint_seconds)
+
+    def train() -> Fitted:
+        L.seed_everything(recipe.seed, verbose=False)
+        network = _create(name, data) if start is None else _obtain(name, start, data).train()
+        return fit(network, recipe, data, accelerator=protocol.accelerator, on_epoch=on_epoch, checkpoint=checkpoint)
+
+    fitted = retried(train, checkpoint.remove)
+    _keep(protocol, name, fitted.network, data, folder, fitted.seconds)
+    checkpoint.remove()
 
 
 def _fetch(protocol: Protocol, name: str, source: TeacherSource, folder: Path) -> None:

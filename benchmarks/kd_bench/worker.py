@@ -8,16 +8,25 @@ from kd_bench.data.base import ClassificationData, open_data
 from kd_bench.environment import describe_environment
 from kd_bench.items import Item, ItemResult
 from kd_bench.predictions import Predictions, read_predictions, write_predictions
-from kd_bench.results import ProtocolRef, Run, StudentInfo
+from kd_bench.protocol import TrainerSpec
+from kd_bench.results import Best, ProtocolRef, Run, Scores, StudentInfo
 from kd_bench.storage import file_sha256, write_model
 from kd_bench.students import TrainedStudent, train_student
 from kd_bench.teachers import LoadedTeacher, load_teacher
+from kd_bench.training.checkpoints import Checkpoints
 from kd_bench.training.evaluate import score, test_logits
+from kd_bench.training.fit import Fitted
+from kd_bench.training.loggers import open_curves
+from kd_bench.training.machine import check_hardware, check_machine
+from kd_bench.training.ranks import run_on_ranks
 from kd_bench.training.recorder import OnEpoch
 
 
 def run_item(item: Item, on_epoch: OnEpoch | None = None) -> ItemResult:
     """Train and score one student; the numbers depend on the item alone, not on what this process did before.
+
+    An interrupted training goes on from its last checkpoint. With several devices, it is done by as many processes,
+    which this one starts.
 
     Args:
         item: what to do. Its teacher is trained first if nobody has done so.
@@ -27,14 +36,50 @@ def run_item(item: Item, on_epoch: OnEpoch | None = None) -> ItemResult:
         UserError: if the protocol or a kept file is at fault.
         DivergedError: if the training loss stops being finite.
     """
-    protocol = item.protocol
-    data = open_data(protocol.data, item.recipe, item.seed)
-    teacher = load_teacher(protocol, item.pair.teacher, item.output / "teachers")
-    student = train_student(item, teacher.network, on_epoch)
-    write_predictions(item.predictions, _predict(student.network, teacher, data))
+    machine = item.protocol.trainer
+    check_machine(machine, item.protocol.accelerator, item.recipe.batch_size, item.row)
+    check_hardware(machine, item.protocol.accelerator)
+    teacher = _teacher(item)
+    if machine.devices == 1:
+        return _do(item, teacher, on_epoch)
+    run_on_ranks(item, on_epoch)
+    result = item.load()
+    assert result is not None
+    return result
+
+
+def run_rank(item: Item, rank: int, on_epoch: OnEpoch) -> None:
+    """Be one of the processes that do an item together; its teacher is there already.
+
+    Args:
+        item: what to do.
+        rank: number of this process; the first one scores the student and writes the result.
+        on_epoch: called after every epoch of the student.
+    """
+    teacher = _teacher(item)
+    if rank == 0:
+        _do(item, teacher, on_epoch)
+    else:
+        train_student(item, teacher.network, rank=rank)
+
+
+def _teacher(item: Item) -> LoadedTeacher:
+    return load_teacher(
+        item.protocol,
+        item.pair.teacher,
+        item.output / "teachers",
+        checkpoint_seconds=item.options.checkpoint_seconds,
+    )
+
+
+def _do(item: Item, teacher: LoadedTeacher, on_epoch: OnEpoch | None) -> ItemResult:
+    data = open_data(item.protocol.data, item.recipe, item.seed)
+    with open_curves(item) as curves:
+        student = train_student(item, teacher.network, on_epoch, curves=curves)
+    write_predictions(item.predictions, _predict(student.network, teacher.network, data))
     result = ItemResult(
         fingerprint=item.fingerprint,
-        protocol=ProtocolRef(id=protocol.id, hash=protocol.hash),
+        protocol=ProtocolRef(id=item.protocol.id, hash=item.protocol.hash),
         method=item.method,
         teacher=teacher.info,
         student=StudentInfo(name=item.pair.student, parameters=_count(student.network)),
@@ -42,32 +87,49 @@ def run_item(item: Item, on_epoch: OnEpoch | None = None) -> ItemResult:
         run=_run(item, student),
     )
     write_model(item.result, result)
+    Checkpoints(item.checkpoints, item.fingerprint, 0).remove()
     return result
 
 
-def _predict(student: nn.Module, teacher: LoadedTeacher, data: ClassificationData) -> Predictions:
+def _predict(student: nn.Module, teacher: nn.Module, data: ClassificationData) -> Predictions:
     logits, labels = test_logits(student, data)
-    teacher_logits, _ = test_logits(teacher.network, data)
+    teacher_logits, _ = test_logits(teacher.to(next(student.parameters()).device), data)
     return Predictions.from_logits(logits, labels, teacher_logits)
 
 
 def _run(item: Item, student: TrainedStudent) -> Run:
-    last = student.trainings[-1]
-    memory = [training.peak_memory_mb for training in student.trainings if training.peak_memory_mb is not None]
+    training = student.trainings[-1]
+    memory = [each.peak_memory_mb for each in student.trainings if each.peak_memory_mb is not None]
     # scored from the file, so that what is published and what is kept cannot differ
+    last = score(read_predictions(item.predictions))
     return Run(
         seed=item.seed,
-        last=score(read_predictions(item.predictions)),
-        best=last.recorder.best,
-        curve=last.recorder.curve,
+        last=last,
+        best=_best(training, last),
+        curve=training.recorder.curve,
         predictions_file=item.predictions.name,
         predictions_sha256=file_sha256(item.predictions),
-        seconds=sum(training.seconds for training in student.trainings),
+        seconds=sum(each.seconds for each in student.trainings),
         peak_memory_mb=max(memory, default=None),
-        device=last.device,
+        device=training.device,
         extra_parameters=student.extra_parameters,
         chosen=student.chosen,
+        trainer=_differences(item.protocol.trainer),
     )
+
+
+def _best(training: Fitted, last: Scores) -> Best:
+    """The best epoch; after the last one, the final evaluation counts, which may be more precise than those before."""
+    best = training.recorder.best
+    if best.accuracy >= last.accuracy:
+        return best
+    return Best(accuracy=last.accuracy, epoch=len(training.recorder.curve.train_loss) - 1)
+
+
+def _differences(machine: TrainerSpec) -> dict[str, str | int | bool | None]:
+    """How the machine was used, as far as that is not the default."""
+    default = TrainerSpec().model_dump()
+    return {name: value for name, value in machine.model_dump().items() if value != default[name]}
 
 
 def _count(module: nn.Module) -> int:

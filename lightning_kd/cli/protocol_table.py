@@ -14,18 +14,29 @@ def protocol_table(protocols: Sequence[Protocol]) -> Table:
     Args:
         protocols: what to show, in this order.
     """
-    table = Table(title=f"{len(protocols)} protocol{'s' * (len(protocols) != 1)}", title_justify="left")
+    table = Table(show_lines=True, title=f"{len(protocols)} protocol{'s' * (len(protocols) != 1)}", title_justify="left")
     table.add_column("protocol", no_wrap=True, style="bold")
     table.add_column("title")
-    table.add_column("pairs (teacher → student)")
+    table.add_column("pairs")
     table.add_column("methods")
     table.add_column("seeds", no_wrap=True)
     table.add_column("hash", no_wrap=True)
     for protocol in protocols:
-        pairs = "\n".join(f"{name}: {pair.teacher} → {pair.student}" for name, pair in protocol.pairs.items())
-        methods, seeds = _methods(protocol), ", ".join(map(str, protocol.seeds))
-        table.add_row(protocol.id, protocol.title, pairs, methods, seeds, protocol.hash[:12])
+        table.add_row(
+            protocol.id,
+            protocol.title,
+            _pairs(protocol),
+            _methods(protocol),
+            str(len(protocol.seeds)),
+            protocol.hash[:12],
+        )
     return table
+
+
+def _pairs(protocol: Protocol) -> str:
+    first = next(iter(protocol.pairs))
+    more = len(protocol.pairs) - 1
+    return first + (f" and {more} more" if more else "")
 
 
 def _methods(protocol: Protocol) -> str:

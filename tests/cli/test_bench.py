@@ -11,6 +11,7 @@ import kd_bench.runner
 import pytest
 from kd_bench.items import Item
 from kd_bench.launchers.events import Failure
+from kd_bench.options import LaunchOptions, RayOptions, RunOptions
 from kd_bench.protocol import list_protocols, load_protocol
 from kd_bench.results import RunSet
 from kd_bench.runner import RunReport
@@ -57,16 +58,22 @@ def test_list_shows_every_protocol(capsys: pytest.CaptureFixture[str], monkeypat
 def test_run_passes_its_options_on_and_prints_table_and_place(
     runner: FakeRunner, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ["--seeds", "0-2,4", "--methods", "plain,KD", "--pairs", "resnet14-cnn4", "--workers", "1"]
-    assert main(["bench", "run", "digits-v1", *options, "--output", "there", "--quick"]) == 0
+    what = ["--seeds", "0-2,4", "--methods", "plain,KD", "--pairs", "resnet14-cnn4", "--quick"]
+    where = ["--launcher", "ray", "--workers", "3", "--threads", "2", "--retries", "4", "--ray.address", "head:6379"]
+    how = ["--logger", "wandb,mlflow", "--checkpoint-every", "5", "--trainer.strategy", "ddp", "--trainer.devices", "8"]
+    assert main(["bench", "run", "digits-v1", *what, *where, *how, "--output", "there"]) == 0
     assert runner.asked == {
         "protocol_id": "digits-v1",
         "output": Path("there"),
         "methods": ["plain", "KD"],
         "pairs": ["resnet14-cnn4"],
         "seeds": [0, 1, 2, 4],
-        "workers": 1,
         "quick": True,
+        "miniature": False,
+        "tune": False,
+        "trainer": {"strategy": "ddp", "devices": 8},
+        "options": RunOptions(("wandb", "mlflow"), 5.0),
+        "launch": LaunchOptions("ray", workers=3, threads=2, retries=4, ray=RayOptions("head:6379")),
     }
     output = capsys.readouterr().out
     assert all(run_set.method.name in output for run_set in runner.run_sets)
@@ -81,9 +88,19 @@ def test_run_leaves_what_is_not_given_to_the_protocol(runner: FakeRunner) -> Non
         "methods": None,
         "pairs": None,
         "seeds": None,
-        "workers": None,
         "quick": False,
+        "miniature": False,
+        "tune": False,
+        "trainer": {},
+        "options": RunOptions(),
+        "launch": LaunchOptions(),
     }
+
+
+def test_parameters_of_slurm_are_passed_on(runner: FakeRunner) -> None:
+    slurm = ["--slurm.partition", "gpu", "--slurm.timeout_min", "600"]
+    assert main(["bench", "run", "digits-v1", "--launcher", "slurm", *slurm]) == 0
+    assert runner.asked["launch"].slurm == {"partition": "gpu", "timeout_min": 600}
 
 
 def test_all_rows_can_be_asked_for(runner: FakeRunner) -> None:
@@ -94,10 +111,12 @@ def test_all_rows_can_be_asked_for(runner: FakeRunner) -> None:
 def test_the_list_names_the_core_and_counts_the_rest(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "250")
+    monkeypatch.setenv("COLUMNS", "300")
     assert main(["bench", "list"]) == 0
     more = len(load_protocol("digits-v1").methods) - 6
-    assert f"plain, KD, DKD, PLD, AttentionTransfer, FitNet and {more} more (--methods all)" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert f"plain, KD, DKD, PLD, AttentionTransfer, FitNet and {more} more (--methods all)" in shown
+    assert "wrn_40_2-wrn_16_2 and 16 more" in shown
 
 
 def test_failed_runs_are_listed_with_exit_code_1(runner: FakeRunner, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ from kd_bench.collect import collect, refuse_foreign
 from kd_bench.errors import UserError
 from kd_bench.items import Item, ItemResult
 from kd_bench.names import choose
+from kd_bench.options import LaunchOptions, RunOptions
 from kd_bench.protocol import MethodRow, Protocol, load_protocol
 from kd_bench.results import load_run_sets, read_run_set
 from kd_bench.runner import plan, run_benchmark
@@ -163,7 +164,12 @@ def test_results_of_another_recipe_are_not_overwritten(tiny: Protocol, place: Pa
         ({"pairs": ["resnet-cnn"]}, "unknown pair 'resnet-cnn'.*resnet14-cnn4"),
         ({"seeds": [0, 7]}, "unknown seed '7'; known are 0, 1, 2, 3, 4"),
         ({"seeds": []}, "no seed selected"),
-        ({"workers": 0}, "workers must be at least 1"),
+        ({"launch": LaunchOptions(workers=0)}, "workers must be at least 1, got 0"),
+        ({"launch": LaunchOptions(threads=0)}, "threads must be at least 1, got 0"),
+        ({"launch": LaunchOptions(retries=-1)}, "retries must be at least 0, got -1"),
+        ({"launch": LaunchOptions("slrum")}, "unknown launcher 'slrum'; known are local, ray, slurm"),
+        ({"options": RunOptions(loggers=("wandv",))}, "unknown logger 'wandv'.*Did you mean 'wandb'"),
+        ({"trainer": {"devices": 0}}, r"trainer\.devices: Input should be greater than or equal to 1"),
         ({"protocol_id": "digits-v2"}, "unknown protocol 'digits-v2'"),
     ],
 )

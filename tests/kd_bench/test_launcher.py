@@ -46,6 +46,12 @@ class Listener:
     def failed(self, failure: Failure) -> None:
         self.events.append(f"failed {failure.item}")
 
+    def postponed(self, failure: Failure) -> None:
+        self.events.append(f"postponed {failure.item}")
+
+    def note(self, text: str) -> None:
+        self.events.append(f"note: {text}")
+
 
 def test_a_failing_item_is_logged_and_the_others_go_on(tiny: Protocol, tmp_path: Path) -> None:
     steep = tiny.methods["KD"].model_copy(update={"parameters": {"weight": 1e38}})

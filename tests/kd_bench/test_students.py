@@ -16,6 +16,8 @@ from kd_bench.protocol import MethodRow, Protocol
 from kd_bench.students import TrainedStudent, train_student
 from kd_bench.teachers import LoadedTeacher, load_teacher
 from kd_bench.training.evaluate import test_logits as logits_of
+from kd_bench.training.fit import Fitted
+from kd_bench.training.recorder import Recorder
 from kd_bench.worker import run_item
 from torch import Tensor, nn
 
@@ -60,10 +62,11 @@ class Fit:
     callbacks: list[list[L.Callback]] = field(default_factory=list)
     data: list[ClassificationData] = field(default_factory=list)
 
-    def __call__(self, network: nn.Module, recipe: object, data: ClassificationData, **options: Any) -> None:
+    def __call__(self, network: nn.Module, recipe: object, data: ClassificationData, **options: Any) -> Fitted:
         self.students.append(_state(network))
         self.callbacks.append(list(options["callbacks"]))
         self.data.append(data)
+        return Fitted(network, Recorder(), 0.0, None, "cpu")
 
     @property
     def taught_by(self) -> nn.Module:

@@ -57,7 +57,7 @@ def test_another_accuracy_than_its_authors_report_is_remarked_on(
 def test_a_teacher_of_another_class_count_is_refused(tiny: Protocol, tmp_path: Path) -> None:
     path = tmp_path / "hundred.pth"
     torch.save(create_model(NAME, num_classes=100, in_channels=1).state_dict(), path)
-    with pytest.raises(UserError, match="100 classes.*10|10 classes.*100"):
+    with pytest.raises(UserError, match=r"100 classes.*10|10 classes.*100"):
         load_teacher(_with(tiny, source=str(path)), NAME, tmp_path / "teachers")
     assert not list((tmp_path / "teachers").rglob("*.safetensors"))
 

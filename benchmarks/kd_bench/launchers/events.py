@@ -17,11 +17,17 @@ class Failure:
         item: the item.
         message: the error in one line.
         log: file with the output of the training and the traceback.
+        retryable: whether another attempt may end otherwise.
+        fatal: whether the other items would fail as well, because the disk is full.
+        attempts: how often the item was tried.
     """
 
     item: Item
     message: str
     log: Path
+    retryable: bool = True
+    fatal: bool = False
+    attempts: int = 1
 
 
 class Listener(Protocol):
@@ -41,4 +47,12 @@ class Listener(Protocol):
 
     def failed(self, failure: Failure) -> None:
         """The item could not be done; the others go on."""
+        ...
+
+    def postponed(self, failure: Failure) -> None:
+        """The item could not be done, and will be tried again after the others."""
+        ...
+
+    def note(self, text: str) -> None:
+        """Something that whoever waits should know."""
         ...

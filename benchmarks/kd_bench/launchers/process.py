@@ -6,15 +6,12 @@ import contextlib
 import multiprocessing
 import os
 import signal
-import sys
 import threading
-import traceback
-from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from pathlib import Path
 
 from kd_bench.items import Item
+from kd_bench.launchers.attempt import Outcome, attempt
 
 
 @dataclass(frozen=True)
@@ -30,55 +27,39 @@ class Advanced:
     epochs: int
 
 
-@dataclass(frozen=True)
-class Done:
-    """The item's result is on disk."""
-
-    accuracy: float
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Failed:
-    """The item could not be done; the traceback is in its log."""
-
-    message: str
-
-
-Message = Ready | Advanced | Done | Failed
+Message = Ready | Advanced | Outcome
 
 
 def serve(connection: Connection, threads: int) -> None:
-    """Receive items and do them; ``None`` ends the process.
+    """Receive items and do them.
 
     Args:
         connection: items come in, messages go out.
         threads: PyTorch threads of this process.
     """
-    # Ctrl-C reaches the whole process group; the parent decides what happens
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _be_apart()
     _follow_parent()
     import torch
 
-    from kd_bench.worker import run_item
-
     torch.set_num_threads(threads)
     connection.send(Ready())
-    item: Item | None
-    while (item := connection.recv()) is not None:
-        with _output_to(item.log):
-            try:
-                result = run_item(item, lambda epoch, epochs: connection.send(Advanced(epoch, epochs)))
-                message: Message = Done(result.run.last.accuracy, result.run.seconds)
-            except Exception as error:
-                traceback.print_exc()
-                message = Failed(_summary(error))
-        connection.send(message)
+    while True:
+        item: Item = connection.recv()
+        connection.send(attempt(item, on_epoch=lambda epoch, epochs: connection.send(Advanced(epoch, epochs))))
 
 
-def _summary(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+def end_group(pid: int) -> None:
+    """Kill what a process has started, which :func:`serve` keeps in a process group of its own."""
+    if hasattr(os, "killpg"):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(pid, signal.SIGKILL)
+
+
+def _be_apart() -> None:
+    """Leave the terminal's process group: it is the parent who decides what Ctrl-C means."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(os, "setpgid"):
+        os.setpgid(0, 0)
 
 
 def _follow_parent() -> None:
@@ -88,24 +69,7 @@ def _follow_parent() -> None:
     def follow() -> None:
         if parent is not None:
             parent.join()
+            end_group(os.getpid())
             os._exit(1)
 
     threading.Thread(target=follow, daemon=True).start()
-
-
-@contextlib.contextmanager
-def _output_to(log: Path) -> Iterator[None]:
-    """Send standard output and error, those of native code included, to a file of their own."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    saved = os.dup(1), os.dup(2)
-    with log.open("w") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-        try:
-            yield
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            for target, descriptor in enumerate(saved, start=1):
-                os.dup2(descriptor, target)
-                os.close(descriptor)

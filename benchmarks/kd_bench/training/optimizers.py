@@ -28,7 +28,7 @@ def build_optimizer(recipe: Recipe, parameters: Iterable[nn.Parameter]) -> Optim
     return torch.optim.AdamW(groups, lr=settings.lr, weight_decay=settings.weight_decay, betas=settings.betas)
 
 
-def _groups(parameters: list[nn.Parameter], decay_vectors: bool) -> list[nn.Parameter] | list[dict[str, Any]]:
+def _groups(parameters: list[nn.Parameter], decay_vectors: bool) -> list[Any]:
     if decay_vectors:
         return parameters
     vectors = [parameter for parameter in parameters if parameter.ndim <= 1]

@@ -13,9 +13,12 @@ from typing_extensions import override
 
 from kd_bench.results import Best, Curve
 from kd_bench.training.classifier import TEST_ACCURACY, VALIDATION_ACCURACY
+from kd_bench.training.loggers import LogEpoch
 
 OnEpoch = Callable[[int, int], None]
 """Called after every epoch with the number of epochs done and planned."""
+
+_TERMS = "kd/"
 
 
 class DivergedError(RuntimeError):
@@ -23,21 +26,29 @@ class DivergedError(RuntimeError):
 
 
 class Recorder(L.Callback):
-    """Keeps the total training loss and the accuracies of every epoch.
+    """Keeps the total training loss and the accuracies of every epoch; goes on where a checkpoint ends.
 
     Args:
         on_epoch: called after every epoch.
+        log: called with the numbers of every epoch, among them the means of the distillation's terms.
 
     Raises:
         DivergedError: from the epoch whose mean loss is not finite.
     """
 
-    def __init__(self, on_epoch: OnEpoch | None = None) -> None:
-        self._on_epoch = on_epoch
+    def __init__(self, on_epoch: OnEpoch | None = None, log: LogEpoch | None = None) -> None:
+        self._on_epoch, self._log = on_epoch, log
         self._losses: list[Tensor] = []
+        self._terms: dict[str, list[Tensor]] = {}
         self._train_loss: list[float] = []
         self._validation: list[float] = []
         self._test: list[float] = []
+
+    @override
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Tell how much was done before."""
+        if self._train_loss and self._on_epoch is not None:
+            self._on_epoch(len(self._train_loss), trainer.max_epochs or 0)
 
     @override
     def on_train_batch_end(
@@ -45,33 +56,69 @@ class Recorder(L.Callback):
     ) -> None:
         loss = outputs["loss"] if isinstance(outputs, Mapping) else outputs
         self._losses.append(loss.detach())
+        # reading the metrics takes a while, so not again where the first batch had no terms
+        if self._log is not None and (batch_idx == 0 or self._terms):
+            for name, value in trainer.callback_metrics.items():
+                if name.startswith(_TERMS):
+                    self._terms.setdefault(name, []).append(value)
 
     @override
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        loss = float(torch.stack(self._losses).double().mean())
-        self._losses.clear()
+        loss = _mean(self._losses, trainer)
         if not math.isfinite(loss):
             raise DivergedError(
                 f"the training loss was {loss} in epoch {trainer.current_epoch}; lower the method's weight or the "
                 "learning rate"
             )
         self._train_loss.append(loss)
-        validation_size, test_size = (len(loader.dataset) for loader in trainer.val_dataloaders or ())
-        self._validation.append(_exact(trainer.callback_metrics[VALIDATION_ACCURACY], validation_size))
-        self._test.append(_exact(trainer.callback_metrics[TEST_ACCURACY], test_size))
+        sizes = [len(loader.dataset) for loader in trainer.val_dataloaders or ()]
+        metrics = trainer.callback_metrics
+        if VALIDATION_ACCURACY in metrics:
+            self._validation.append(_exact(metrics[VALIDATION_ACCURACY], sizes[0]))
+        self._test.append(_exact(metrics[TEST_ACCURACY], sizes[-1]))
+        if self._log is not None:
+            self._log(trainer.current_epoch, self._numbers(trainer))
         if self._on_epoch is not None:
             self._on_epoch(len(self._train_loss), trainer.max_epochs or 0)
 
+    def _numbers(self, trainer: L.Trainer) -> dict[str, float]:
+        numbers = {"train/loss": self._train_loss[-1], "learning_rate": trainer.optimizers[0].param_groups[0]["lr"]}
+        if self._validation:
+            numbers[VALIDATION_ACCURACY] = self._validation[-1]
+        numbers[TEST_ACCURACY] = self._test[-1]
+        # those of the epoch as a whole, such as the distribution of a fusion's ratios
+        numbers |= {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith(_TERMS)}
+        numbers |= {name: _mean(values, trainer) for name, values in self._terms.items()}
+        return numbers
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        """The epochs so far."""
+        return {"train_loss": self._train_loss, "validation": self._validation, "test": self._test}
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore :meth:`state_dict`."""
+        self._train_loss, self._validation = list(state_dict["train_loss"]), list(state_dict["validation"])
+        self._test = list(state_dict["test"])
+
     @property
     def curve(self) -> Curve:
-        """Validation accuracy and training loss of every epoch."""
-        return Curve(validation_accuracy=tuple(self._validation), train_loss=tuple(self._train_loss))
+        """Validation accuracy, if there is a validation split, and training loss of every epoch."""
+        return Curve(validation_accuracy=tuple(self._validation) or None, train_loss=tuple(self._train_loss))
 
     @property
     def best(self) -> Best:
         """The first epoch with the highest test accuracy."""
         epoch = max(range(len(self._test)), key=self._test.__getitem__)
         return Best(accuracy=self._test[epoch], epoch=epoch)
+
+
+def _mean(values: list[Tensor], trainer: L.Trainer) -> float:
+    """Mean over the batches of an epoch, on all devices; empties the list."""
+    mean = torch.stack(values).double().mean()
+    values.clear()
+    return float(trainer.strategy.reduce(mean, reduce_op="mean")) if trainer.world_size > 1 else float(mean)
 
 
 def _exact(accuracy: Tensor, size: int) -> float:

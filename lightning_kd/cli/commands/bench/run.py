@@ -1,6 +1,7 @@
 """Run a protocol to its leaderboard.
 
-Finished runs are kept: started again, an interrupted benchmark goes on where it stopped.
+Finished runs are kept: started again, an interrupted benchmark goes on where it stopped. `lightning-kd bench status`
+shows from elsewhere how far it is.
 """
 
 from __future__ import annotations
@@ -8,49 +9,44 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-
-from jsonargparse.typing import PositiveInt
+from typing import TYPE_CHECKING
 
 from lightning_kd.cli.bench_extra import bench_extra
-from lightning_kd.cli.lists import parse_names, parse_seeds
+from lightning_kd.cli.bench_options import add_options, launching, selection
 from lightning_kd.cli.parser import command_parser
-from lightning_kd.cli.places import RUNS
+
+if TYPE_CHECKING:
+    from kd_bench.launchers.events import Failure
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the benchmark and print its table."""
     parser = command_parser(__name__)
-    parser.add_argument("protocol", metavar="PROTOCOL", help="Protocol to run; see `lightning-kd bench list`.")
-    parser.add_argument("--seeds", metavar="SEEDS", help="Such as 0-4 or 0,1,7; by default all of the protocol's.")
-    parser.add_argument("--methods", metavar="NAMES", help="Rows, such as plain,KD, or all; by default the core rows.")
-    parser.add_argument("--pairs", metavar="NAMES", help="Pairs to run, separated by commas; by default all.")
-    parser.add_argument("--workers", type=PositiveInt, metavar="N", help="Processes; by default two.")
-    parser.add_argument("--output", metavar="DIR", default=RUNS, help="Directory for results, logs and teachers.")
-    parser.add_argument("--quick", action="store_true", help="A fifth of the epochs, two seeds: to try things out.")
+    add_options(parser)
     options = parser.parse_args(list(arguments))
-    seeds = None if options.seeds is None else parse_seeds(options.seeds)
-    methods = None if options.methods is None else parse_names("--methods", options.methods)
-    pairs = None if options.pairs is None else parse_names("--pairs", options.pairs)
+    chosen = selection(options)
 
     with bench_extra():
         from kd_bench.leaderboard.table import leaderboard_table
+        from kd_bench.reported import shipped_reported
         from kd_bench.results import load_run_sets
-        from kd_bench.runner import run_benchmark
+        from kd_bench.runner import BenchmarkInterrupt, run_benchmark
 
         from lightning_kd.cli.output import console
 
-        report = run_benchmark(
-            options.protocol,
-            output=Path(options.output),
-            methods=methods,
-            pairs=pairs,
-            seeds=seeds,
-            workers=options.workers,
-            quick=options.quick,
-        )
+        try:
+            report = run_benchmark(options.protocol, output=Path(options.output), **chosen, **launching(options))
+        except BenchmarkInterrupt as interrupt:
+            print(f"\n{interrupt}", file=sys.stderr)
+            raise
         if report.run_sets:
-            console().print(leaderboard_table(load_run_sets(report.results)))
+            console().print(leaderboard_table(load_run_sets(report.results), reported=shipped_reported()))
             print(f"Results: {report.results}")
     for failure in report.failures:
-        print(f"failed: {failure.item}: {failure.message} (log: {failure.log})", file=sys.stderr)
+        print(_describe(failure), file=sys.stderr)
     return report.exit_code
+
+
+def _describe(failure: Failure) -> str:
+    tries = f"{failure.attempts} attempts, " if failure.attempts > 1 else ""
+    return f"failed: {failure.item}: {failure.message} ({tries}log: {failure.log})"

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from kd_bench.errors import UserError
+from kd_bench.heartbeat import Heartbeat
+from kd_bench.items import Item
+from kd_bench.protocol import Protocol
+from kd_bench.results import ProtocolRef
+from kd_bench.runner import plan
+from kd_bench.selection import PairNames, Selection, read_selections, write_selection
+from kd_bench.state import STALE, ItemState, now, read_state, write_state
+from kd_bench.status import ProtocolStatus, read_status
+from kd_bench.worker import run_item
+
+from lightning_kd.cli.main import main
+
+
+def _ask(items: Sequence[Item]) -> None:
+    first = items[0]
+    selection = Selection(
+        protocol=ProtocolRef(id=first.protocol.id, hash=first.protocol.hash),
+        pairs={first.pair_name: PairNames(student=first.pair.student, teacher=first.pair.teacher)},
+        methods=tuple(dict.fromkeys(item.method_name for item in items)),
+        seeds=tuple(dict.fromkeys(item.seed for item in items)),
+    )
+    write_selection(first.output, selection)
+
+
+@pytest.fixture
+def items(tiny: Protocol, tmp_path: Path) -> list[Item]:
+    found = plan(tiny, tmp_path / "output", methods=["plain", "KD"])
+    _ask(found)
+    return found
+
+
+def _statuses(status: ProtocolStatus) -> dict[str, str]:
+    return {f"{item.method} {item.seed}": item.status for item in status.items}
+
+
+def _state(item: Item) -> ItemState:
+    state = read_state(item.state)
+    assert state is not None
+    return state
+
+
+def test_every_item_that_was_asked_for_is_waiting_until_somebody_begins_it(items: list[Item]) -> None:
+    (status,) = read_status(items[0].output)
+    assert _statuses(status) == dict.fromkeys(["plain 0", "plain 1", "KD 0", "KD 1"], "waiting")
+    with Heartbeat(items[0]) as heart:
+        heart.advance(1, 4)
+        (status,) = read_status(items[0].output)
+        assert _statuses(status)["plain 0"] == "running"
+        assert status.remaining is not None
+        heart.end("failed", "RuntimeError: no luck", "Traceback ...")
+    (status,) = read_status(items[0].output)
+    assert _statuses(status)["plain 0"] == "failed"
+    state = _state(items[0])
+    assert (state.message, state.traceback, state.epoch) == ("RuntimeError: no luck", "Traceback ...", 1)
+
+
+def test_a_finished_item_is_done(items: list[Item]) -> None:
+    run_item(items[0])
+    (status,) = read_status(items[0].output)
+    assert _statuses(status) == {"plain 0": "done", "plain 1": "waiting", "KD 0": "waiting", "KD 1": "waiting"}
+
+
+def test_an_attempt_that_is_left_by_an_exception_was_interrupted(items: list[Item]) -> None:
+    with pytest.raises(KeyboardInterrupt), Heartbeat(items[0]):
+        raise KeyboardInterrupt
+    assert _statuses(read_status(items[0].output)[0])["plain 0"] == "interrupted"
+    with Heartbeat(items[0]):
+        assert _state(items[0]).attempt == 2
+
+
+def test_a_process_that_is_gone_does_not_run(items: list[Item]) -> None:
+    with Heartbeat(items[0]):
+        running = _state(items[0])
+    child = os.fork()
+    if not child:
+        os._exit(0)
+    os.waitpid(child, 0)
+    write_state(items[0].state, running.model_copy(update={"pid": child}))
+    assert _statuses(read_status(items[0].output)[0])["plain 0"] == "interrupted"
+
+
+def test_without_a_heartbeat_from_another_machine_nobody_is_at_work(items: list[Item]) -> None:
+    with Heartbeat(items[0]):
+        running = _state(items[0])
+    elsewhere = running.model_copy(update={"host": "another", "identity": "another/1/2"})
+    write_state(items[0].state, elsewhere)
+    at = now()
+    assert _statuses(read_status(items[0].output, at)[0])["plain 0"] == "running"
+    later = elsewhere.updated + STALE + timedelta(seconds=1)
+    assert _statuses(read_status(items[0].output, later)[0])["plain 0"] == "interrupted"
+
+
+def test_corrupt_files_are_left_out(items: list[Item]) -> None:
+    with Heartbeat(items[0]):
+        pass
+    items[0].state.write_text("{")
+    assert _statuses(read_status(items[0].output)[0])["plain 0"] == "waiting"
+    for plan_file in (items[0].output / "plan").iterdir():
+        plan_file.write_text("[]")
+    assert read_selections(items[0].output) == []
+
+
+def test_a_place_without_a_benchmark_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no benchmark was started in"):
+        read_status(tmp_path)
+    with pytest.raises(UserError, match="no such directory"):
+        read_status(tmp_path / "nowhere")
+
+
+def test_the_command_shows_who_is_at_work_and_what_went_wrong(
+    items: list[Item], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    with Heartbeat(items[2]) as heart:
+        heart.end("failed", "RuntimeError: no luck")
+    with Heartbeat(items[0]) as heart:
+        heart.advance(1, 2)
+        assert main(["bench", "status", str(items[0].output)]) == 0
+    shown = capsys.readouterr().out
+    assert "digits-tiny: 0 of 4 runs finished, 1 running, 1 failed, 2 waiting" in shown
+    assert "1 of 2" in shown
+    assert "failed: KD, seed 0: RuntimeError: no luck (attempt 1 on " in shown
+    assert f"log: {items[2].log}" in shown
+    assert max(len(line) for line in shown.splitlines() if "│" in line) <= 100
+
+
+def test_the_command_says_where_to_look(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "status", str(tmp_path)]) == 2
+    assert "no benchmark was started in" in capsys.readouterr().err
