@@ -14,7 +14,8 @@ def protocol_table(protocols: Sequence[Protocol]) -> Table:
     Args:
         protocols: what to show, in this order.
     """
-    table = Table(show_lines=True, title=f"{len(protocols)} protocol{'s' * (len(protocols) != 1)}", title_justify="left")
+    title = f"{len(protocols)} protocol{'s' * (len(protocols) != 1)}"
+    table = Table(show_lines=True, title=title, title_justify="left")
     table.add_column("protocol", no_wrap=True, style="bold")
     table.add_column("title")
     table.add_column("pairs")
