@@ -23,7 +23,7 @@ test: $(VENV)/.installed
 	$(PYTEST) -n auto -m "not slow"
 
 test-slow: $(VENV)/.installed
-	$(PYTEST) -m slow
+	$(PYTEST) -n 2 --dist loadfile -m slow
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -107,7 +107,10 @@ def test_an_interrupted_training_of_two_ends_in_the_same_student(tmp_path: Path)
         if epoch == 2:
             raise Stopped
 
-    protocol = _protocol(devices=2)
+    # so many epochs that the word to stop comes before the end
+    usual = _protocol(devices=2)
+    longer = usual.student_recipe.model_copy(update={"epochs": 30})
+    protocol = usual.model_copy(update={"student_recipe": longer})
     whole = run_item(_item(protocol, "KD", tmp_path / "whole"))
     item = _item(protocol, "KD", tmp_path / "broken")
     with pytest.raises(Stopped):
@@ -115,8 +118,8 @@ def test_an_interrupted_training_of_two_ends_in_the_same_student(tmp_path: Path)
     assert item.checkpoints.exists()
     told: list[int] = []
     again = run_item(item, lambda epoch, epochs: told.append(epoch))
-    assert told[-1] == EPOCHS
-    assert told in ([1, 2, 3], [2, 3])  # the second epoch may have been kept before the word to stop came
+    assert told == list(range(told[0], 31))
+    assert told[0] >= 1  # more epochs may have been kept before the word to stop came
     assert again.run.curve == whole.run.curve
     assert again.run.predictions_sha256 == whole.run.predictions_sha256
 
