@@ -83,6 +83,7 @@ def main() -> int:
     parser.add_argument("--retries", type=int, default=1)
     parser.add_argument("--address")
     parser.add_argument("--slurm")
+    parser.add_argument("--methods", default="plain,KD")
     given = parser.parse_args()
     launch = LaunchOptions(
         launcher=given.launcher,
@@ -92,7 +93,8 @@ def main() -> int:
         slurm={} if given.slurm is None else {"cluster": given.slurm},
     )
     try:
-        report = run_protocol(tiny_protocol(given.epochs), output=given.output, launch=launch)
+        protocol = tiny_protocol(given.epochs)
+        report = run_protocol(protocol, output=given.output, methods=given.methods.split(","), launch=launch)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

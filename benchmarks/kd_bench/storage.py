@@ -66,11 +66,20 @@ def _explained(path: Path) -> Iterator[None]:
     except OSError as error:
         if not is_disk_full(error) or isinstance(error, DiskFullError):
             raise
-        raise DiskFullError(
-            f"No space left on the disk of {path.parent.absolute()}, or your quota there is used up; {path.name} could "
-            "not be written. Nothing is half-written, and what was finished before is kept: free some space there and "
-            "start the same command again."
-        ) from error
+        raise DiskFullError(explain_full_disk(path.parent, f"; {path.name} could not be written")) from error
+
+
+def explain_full_disk(directory: Path, what: str = "") -> str:
+    """What is wrong, and what to do.
+
+    Args:
+        directory: where there is no space.
+        what: could not be done therefore.
+    """
+    return (
+        f"No space left on the disk of {directory.absolute()}, or your quota there is used up{what}. Nothing is "
+        "half-written, and what was finished before is kept: free some space there and start the same command again."
+    )
 
 
 def is_disk_full(error: BaseException) -> bool:

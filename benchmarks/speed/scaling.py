@@ -10,6 +10,7 @@ from pathlib import Path
 from kd_bench.options import LaunchOptions
 from kd_bench.protocol import Protocol, load_protocol
 from kd_bench.runner import run_protocol
+from kd_bench.state import now, read_state
 from kd_bench.teachers import load_teacher
 from rich.console import Console
 from rich.table import Table
@@ -24,14 +25,16 @@ def main() -> None:
     parser.add_argument("--launchers", nargs="+", default=["local", "ray"])
     options = parser.parse_args()
     table = Table(title=f"{ITEMS} equal items, start of the processes included")
-    for heading in ("launcher", "1 worker, s", "2 workers, s", "busy, s", "efficiency"):
+    for heading in ("launcher", "1 worker, s", "2 workers, s", "start, s", "busy, s", "efficiency"):
         table.add_column(heading, justify="left" if heading == "launcher" else "right")
     protocol = _protocol(options.epochs)
     with tempfile.TemporaryDirectory() as folder:
         for launcher in options.launchers:
-            one, busy = _measure(protocol, launcher, 1, Path(folder) / f"{launcher}-1")
-            two, _ = _measure(protocol, launcher, 2, Path(folder) / f"{launcher}-2")
-            table.add_row(launcher, f"{one:.1f}", f"{two:.1f}", f"{busy:.1f}", f"{one / (2 * two):.2f}")
+            one, _, busy = _measure(protocol, launcher, 1, Path(folder) / f"{launcher}-1")
+            two, start, _ = _measure(protocol, launcher, 2, Path(folder) / f"{launcher}-2")
+            seconds = (f"{value:.1f}" for value in (one, two, start, busy))
+            table.add_row(launcher, *seconds, f"{one / (2 * two):.2f}")
+    table.caption = "start: until the first of two workers begins an item; busy: sum of the trainings of one worker"
     Console().print(table)
 
 
@@ -49,15 +52,21 @@ def _protocol(epochs: int) -> Protocol:
     )
 
 
-def _measure(protocol: Protocol, launcher: str, workers: int, output: Path) -> tuple[float, float]:
-    """Wall time, and the sum of the trainings' own times."""
+def _measure(protocol: Protocol, launcher: str, workers: int, output: Path) -> tuple[float, float, float]:
+    """Wall time, that until the first item is begun, and the sum of the trainings' own times."""
     load_teacher(protocol, next(iter(protocol.pairs.values())).teacher, output / "teachers")
-    start = time.perf_counter()
+    start, moment = time.perf_counter(), now()
     report = run_protocol(protocol, output=output, launch=LaunchOptions(launcher=launcher, workers=workers))
     seconds = time.perf_counter() - start
     if report.failures:
         raise SystemExit(f"{report.failures[0].item} failed: {report.failures[0].message}")
-    return seconds, sum(run.seconds for run_set in report.run_sets for run in run_set.runs)
+    states = [read_state(path) for path in output.glob("state/**/seed-*.json")]
+    begun = min(state.started for state in states if state is not None)
+    return (
+        seconds,
+        (begun - moment).total_seconds(),
+        sum(run.seconds for run_set in report.run_sets for run in run_set.runs),
+    )
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,10 @@ def test_failed_runs_are_listed_with_exit_code_1(runner: FakeRunner, capsys: pyt
     captured = capsys.readouterr()
     assert "Results: " in captured.out
     assert captured.err == f"failed: {item}: ValueError: no (log: runs/logs/kd.log)\n"
+    runner.failures = (replace(runner.failures[0], attempts=3),)
     runner.run_sets = []
+    assert main(["bench", "run", "digits-v1"]) == 1
+    assert "ValueError: no (3 attempts, log: runs/logs/kd.log)" in capsys.readouterr().err
     assert main(["bench", "run", "digits-v1"]) == 1
     assert capsys.readouterr().out == ""
 

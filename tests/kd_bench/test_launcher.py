@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import signal
@@ -12,11 +13,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import tiny_benchmark
 from kd_bench.launchers.events import Failure
 from kd_bench.launchers.local import LocalLauncher
-from kd_bench.protocol import Protocol
+from kd_bench.process_identity import process_identity
+from kd_bench.protocol import MethodRow, Protocol
 from kd_bench.results import RunSet, load_run_sets
 from kd_bench.runner import plan
+from kd_bench.state import ItemState, read_state
 
 pytestmark = pytest.mark.slow
 
@@ -88,6 +92,62 @@ def test_a_worker_that_is_killed_costs_its_item_only(tiny: Protocol, tmp_path: P
     assert failure.item is items[0]
     assert "exit code -9" in failure.message
     assert listener.events[-1] == "finished plain, seed 1"
+
+
+def test_every_process_has_its_own_share_of_the_machine(tiny: Protocol, tmp_path: Path) -> None:
+    """A method that leaves behind what its process sees; it fails, so that every item gets a new process."""
+    row = MethodRow.model_validate({"class": "machine_witness.Witness"})
+    items = plan(tiny.model_copy(update={"methods": {"Witness": row}}), tmp_path)
+    before = dict(os.environ)
+    failures = LocalLauncher(workers=2, threads=3, shares=["7,8", "GPU-5a"]).run(items, Listener())
+    assert os.environ == before
+    witnesses = [json.loads(failure.message.partition("Seen: ")[2]) for failure in failures]
+    assert {witness["gpus"] for witness in witnesses} == {"7,8", "GPU-5a"}
+    assert all(witness["torch"] == 3 for witness in witnesses)
+    assert all(set(witness["libraries"]) == {3} for witness in witnesses)
+    assert len({witness["pid"] for witness in witnesses}) == 2
+
+
+def test_a_process_that_failed_does_no_other_item(tiny: Protocol, tmp_path: Path) -> None:
+    row = MethodRow.model_validate({"class": "machine_witness.Witness"})
+    items = plan(tiny.model_copy(update={"methods": {"Witness": row}}), tmp_path)
+    failures = LocalLauncher(workers=1).run(items, Listener())
+    assert len({json.loads(failure.message.partition("Seen: ")[2])["pid"] for failure in failures}) == 2
+
+
+def test_what_an_item_has_started_ends_with_its_process(tiny: Protocol, tmp_path: Path) -> None:
+    row = MethodRow.model_validate({"class": "machine_witness.Parent"})
+    items = plan(tiny.model_copy(update={"methods": {"Parent": row}, "seeds": (0,)}), tmp_path)
+    (failure,) = LocalLauncher(workers=1).run(items, Listener())
+    child = int(failure.message.partition("Child: ")[2])
+    deadline = time.monotonic() + 30
+    while process_identity(child) is not None:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_ctrl_c_ends_the_processes_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    process = tiny_benchmark.start(output, "local", epochs=40, workers=2)
+
+    def running() -> list[ItemState]:
+        states = [read_state(path) for path in output.glob("state/**/seed-*.json")]
+        return [state for state in states if state is not None and state.status == "running" and state.epoch]
+
+    tiny_benchmark.wait_for(running, process)
+    begun = running()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "of 4 runs are finished, the same command goes on from there" in errors
+    assert all(process_identity(state.pid) is None for state in begun)
+    assert not running()
+    said, errors = tiny_benchmark.start(output, "local", epochs=40, workers=2).communicate(timeout=300)
+    assert "failed 0" in said, errors
+    undisturbed = tmp_path / "undisturbed"
+    said, errors = tiny_benchmark.start(undisturbed, "local", epochs=40, workers=2).communicate(timeout=300)
+    assert "done 4" in said, errors
+    assert tiny_benchmark.numbers(output) == tiny_benchmark.numbers(undisturbed)
 
 
 def _children() -> list[int]:

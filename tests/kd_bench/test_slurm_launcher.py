@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from kd_bench.errors import UserError
+from kd_bench.launchers.slurm_jobs import find_jobs, remember
 from kd_bench.launchers.slurm_parameters import submitit_parameters
 from kd_bench.options import LaunchOptions
 from kd_bench.protocol import load_protocol
-from kd_bench.runner import run_protocol
-from kd_bench.state import read_state
+from kd_bench.runner import plan, run_protocol
+from kd_bench.state import ItemState, read_state
 from tiny_benchmark import numbers, start, tiny_protocol, wait_for
 
 pytest.importorskip("submitit")
@@ -31,6 +35,7 @@ def test_parameters_are_submitits() -> None:
     assert found["name"] == "digits-v1"
 
 
+@pytest.mark.skipif(shutil.which("srun") is not None, reason="there is a scheduler")
 def test_without_a_scheduler_it_says_so(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="this machine has no SLURM"):
         run_protocol(tiny_protocol(), output=tmp_path, launch=_options())
@@ -47,6 +52,59 @@ def test_jobs_give_the_numbers_of_the_local_launcher(tmp_path: Path) -> None:
     assert (report.done, report.failures) == (4, ())
     run_protocol(tiny_protocol(), output=tmp_path / "local", launch=LaunchOptions(workers=2))
     assert numbers(tmp_path / "jobs") == numbers(tmp_path / "local")
+
+
+@pytest.mark.slow
+def test_a_job_that_dies_is_told_with_its_last_words_and_tried_again(tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    process = start(output, "slurm", epochs=40, workers=2, retries=1, slurm="local")
+    victims: list[ItemState] = []
+
+    def find() -> bool:
+        states = [read_state(path) for path in output.glob("state/**/seed-*.json")]
+        victims.extend(state for state in states if state is not None and state.status == "running" and state.epoch)
+        return bool(victims)
+
+    wait_for(find, process)
+    os.kill(victims[0].pid, signal.SIGKILL)
+    said, errors = process.communicate(timeout=300)
+    assert "done 4 skipped 0 failed 0" in said, errors
+    assert f"{victims[0].method}, seed {victims[0].seed} failed and will be tried again: its job" in errors
+    assert "ended without a result" in errors
+    log = (output / victims[0].log).read_text()
+    assert log.index("attempt 1 at ") < log.index("\njob ") < log.index("attempt 2 at ")
+    undisturbed = tmp_path / "local"
+    run_protocol(tiny_protocol(40), output=undisturbed, launch=LaunchOptions(workers=2))
+    assert numbers(output) == numbers(undisturbed)
+
+
+def test_jobs_of_an_earlier_start_are_found_as_long_as_they_live(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a stand-in for the one command of SLURM that is asked about them."""
+    states = {"11": "PENDING", "12_0": "RUNNING", "13": "COMPLETED", "14": "CANCELLED by 1000"}
+    answer = "".join(f"{number}|{state}|node\n" for number, state in states.items())
+    sacct = tmp_path / "bin" / "sacct"
+    sacct.parent.mkdir()
+    sacct.write_text(f"#!/bin/sh\ncat <<END\nJobID|State|NodeList\n{answer}END\n")
+    sacct.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{sacct.parent}{os.pathsep}{os.environ['PATH']}")
+    items = plan(tiny_protocol(), tmp_path)
+    path = tmp_path / "slurm" / "jobs.json"
+    assert find_jobs(path, path.parent, items) == {}
+    remember(path, items[:3], [_Job(number) for number in ("11", "12_0", "13")])
+    remember(path, items[3:], [_Job("14")])
+    found = find_jobs(path, path.parent, items)
+    assert {key: job.job_id for key, job in found.items()} == {items[0].key: "11", items[1].key: "12_0"}
+    other = tiny_protocol(epochs=3)
+    assert find_jobs(path, path.parent, plan(other, tmp_path)) == {}
+    path.write_text("{")
+    assert find_jobs(path, path.parent, items) == {}
+
+
+@dataclass
+class _Job:
+    job_id: str
 
 
 @pytest.mark.slow

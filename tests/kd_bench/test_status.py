@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kd_bench.errors import UserError
@@ -15,6 +16,7 @@ from kd_bench.runner import plan
 from kd_bench.selection import PairNames, Selection, read_selections, write_selection
 from kd_bench.state import STALE, ItemState, now, read_state, write_state
 from kd_bench.status import ProtocolStatus, read_status
+from kd_bench.storage import write_atomic
 from kd_bench.worker import run_item
 
 from lightning_kd.cli.main import main
@@ -136,3 +138,59 @@ def test_the_command_shows_who_is_at_work_and_what_went_wrong(
 def test_the_command_says_where_to_look(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "status", str(tmp_path)]) == 2
     assert "no benchmark was started in" in capsys.readouterr().err
+
+
+def _only(items: Sequence[Item], at: datetime | None = None) -> ProtocolStatus:
+    (status,) = read_status(items[0].output, at)
+    return status
+
+
+def _begin(item: Item, **changes: Any) -> ItemState:
+    """Write a state as somebody on another machine would."""
+    with Heartbeat(item) as heartbeat:
+        heartbeat.end("done")
+    state = heartbeat.state.model_copy(update={"identity": None, "host": "elsewhere", "status": "running", **changes})
+    write_state(item.state, state)
+    return state
+
+
+def _finish(item: Item, **changes: Any) -> ItemState:
+    write_atomic(item.result, f'{{"fingerprint": "{item.fingerprint}"}}'.encode())
+    return _begin(item, status="done", **changes)
+
+
+def test_the_result_has_the_last_word(items: list[Item]) -> None:
+    _finish(items[0])
+    items[0].result.unlink()
+    write_atomic(items[1].result, f'{{"fingerprint": "{items[1].fingerprint}"}}'.encode())  # before there were states
+    _finish(items[2])
+    _begin(items[2], status="interrupted")  # after the result was written
+    _finish(items[3])
+    _begin(items[3], status="failed", fingerprint="0" * 64)  # the method has changed since
+    assert _statuses(_only(items)) == {"plain 0": "waiting", "plain 1": "done", "KD 0": "done", "KD 1": "failed"}
+
+
+def test_what_others_have_begun_is_shown_besides_what_was_asked_for_last(items: list[Item]) -> None:
+    _begin(items[3])
+    _ask(items[:2])
+    assert _statuses(_only(items)) == {"plain 0": "waiting", "plain 1": "waiting", "KD 1": "running"}
+
+
+def test_the_time_left_counts_those_at_work(items: list[Item]) -> None:
+    moment = now()
+    assert _only(items).remaining is None
+    begun = {"started": moment - timedelta(seconds=50), "advanced": moment, "updated": moment, "epoch": 5, "epochs": 10}
+    _begin(items[1], **begun)
+    assert _only(items, moment).remaining == timedelta(seconds=50 + 3 * 100)  # 10 seconds an epoch
+    _finish(items[0], started=moment - timedelta(seconds=80), updated=moment)
+    assert _only(items, moment).remaining == timedelta(seconds=40 + 2 * 80)  # as long as the finished one
+    _begin(items[2], **begun)
+    assert _only(items, moment).remaining == timedelta(seconds=(40 + 40 + 80) / 2)
+    later = moment + timedelta(seconds=30)
+    assert _only(items, later).remaining == timedelta(seconds=(10 + 10 + 80) / 2)
+
+
+def test_an_output_that_cannot_be_written_to_is_refused(tiny: Protocol, tmp_path: Path) -> None:
+    (tmp_path / "plan").write_text("a file in the way")
+    with pytest.raises(UserError, match=r"cannot write to the output .*Give a directory that you may write to"):
+        _ask(plan(tiny, tmp_path))

@@ -14,7 +14,7 @@ from kd_bench.errors import UserError
 from kd_bench.heartbeat import Heartbeat, Publish
 from kd_bench.items import Item
 from kd_bench.process_identity import host_name
-from kd_bench.storage import has_room, is_disk_full
+from kd_bench.storage import DiskFullError, explain_full_disk, has_room, is_disk_full
 from kd_bench.training.recorder import DivergedError, OnEpoch
 from kd_bench.worker import run_item
 
@@ -98,13 +98,13 @@ def _do(
 
 
 def _failed(error: Exception, output: Path) -> Failed:
-    lines = str(error).strip().splitlines() or [""]
-    name = "" if isinstance(error, UserError) else type(error).__name__
-    message = ": ".join(part for part in (name, lines[0]) if part)
-    fatal = is_disk_full(error) and not has_room(output)
-    return Failed(
-        message, retryable=not isinstance(error, UserError | DivergedError) or is_disk_full(error), fatal=fatal
-    )
+    if is_disk_full(error):
+        message = str(error) if isinstance(error, DiskFullError) else explain_full_disk(output)
+        return Failed(message, fatal=not has_room(output))
+    known = isinstance(error, UserError)
+    lines = str(error).strip().splitlines()
+    parts = [*([] if known else [type(error).__name__]), *lines[:1]]
+    return Failed(": ".join(parts), retryable=not known and not isinstance(error, DivergedError))
 
 
 def _place() -> str:

@@ -52,14 +52,13 @@ def find_jobs(path: Path, folder: Path, items: Iterable[Item]) -> dict[Key, Any]
         Key of an item → submitit's job.
     """
     known = _read(path)
-    found: dict[Key, Any] = {}
-    for item in items:
-        number = known.get(item.fingerprint)
-        if number is not None:
-            job: Any = submitit.SlurmJob(folder=folder, job_id=number)
-            if job.state.upper() in ALIVE and not job.done():
-                found[item.key] = job
-    return found
+    # all of them first: SLURM is then asked about all at once
+    jobs: dict[Key, Any] = {
+        item.key: submitit.SlurmJob(folder=folder, job_id=known[item.fingerprint])
+        for item in items
+        if item.fingerprint in known
+    }
+    return {key: job for key, job in jobs.items() if job.state.upper() in ALIVE and not job.done()}
 
 
 def _read(path: Path) -> dict[str, str]:
