@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from kd_bench.data.base import ClassificationData, data_class, open_data
-from kd_bench.data.miniature import write_cifar100, write_imagenet
+from kd_bench.data.miniature import write_cifar100, write_fashion, write_imagenet
 from kd_bench.models import create_model
 from kd_bench.protocol import DataSpec, Protocol, TeacherSource
 from kd_bench.recipe import Recipe
@@ -21,6 +21,7 @@ from kd_bench.storage import write_atomic
 
 _WRITERS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "kd_bench.data.cifar.CIFAR100": partial(write_cifar100, train=16, test=10),
+    "kd_bench.data.fashion.FashionMNIST": write_fashion,
     "kd_bench.data.imagenet.ImageNet": partial(write_imagenet, train=2, val=1),
 }
 

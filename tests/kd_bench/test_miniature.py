@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from kd_bench.protocol import load_protocol
+from kd_bench.data import fashion_files
+from kd_bench.data.base import open_data
+from kd_bench.protocol import list_protocols, load_protocol
 from kd_bench.results import load_run_sets
-from kd_bench.runner import plan, run_benchmark
+from kd_bench.runner import plan, run_benchmark, run_protocol
 from kd_bench.variants import miniature
 from kd_bench.worker import run_item
 
@@ -43,6 +45,23 @@ def test_a_row_of_cifar100_from_archive_and_checkpoint_to_scores(tmp_path: Path)
     assert result.teacher.parameters == 861_620
     assert result.student.parameters == 278_324
     assert item.load() == result
+
+
+@pytest.mark.parametrize("protocol_id", [protocol.id for protocol in list_protocols()])
+def test_every_protocol_has_a_small_one(protocol_id: str, tmp_path: Path) -> None:
+    full = load_protocol(protocol_id)
+    small = miniature(full.model_copy(update={"teachers": {}}), tmp_path)
+    data = open_data(small.data, small.student_recipe, 0)
+    assert data.num_classes == (10 if protocol_id.startswith(("digits", "fashion", "imagenet")) else 100)
+    assert small.student_recipe.epochs == 1
+    assert len(data.train_dataloader()) <= 120
+
+
+def test_fashion_needs_no_data_for_its_miniature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fashion_files, "DEBIAN", tmp_path / "nowhere")
+    report = run_protocol(miniature(load_protocol("fashion-v1"), tmp_path / "data"), output=tmp_path, methods=["plain"])
+    assert not report.failures
+    assert len(report.run_sets) == 1
 
 
 @pytest.mark.slow

@@ -38,6 +38,7 @@ class FashionMNIST(MemoryData):
         split_seed: determines the split.
         train_size: samples in the training split; fewer than there are make a run cheaper.
         validation_size: samples in the validation split.
+        root: where the files are, in place of the usual places.
 
     Raises:
         UserError: if the files cannot be had or are not what they should be, or the sizes do not fit.
@@ -55,8 +56,10 @@ class FashionMNIST(MemoryData):
         split_seed: int,
         train_size: int,
         validation_size: int,
+        root: str | None = None,
     ) -> None:
-        split = _load(find_files(), split_seed, train_size, validation_size)
+        files = find_files(None if root is None else Path(root))
+        split = _load(files, split_seed, train_size, validation_size)
         augment = ShiftFlip(background=split.background, **augmentation)
         super().__init__(batch_size, seed, augmentation, split, augment)
 

@@ -17,15 +17,22 @@ FILES = tuple(f"{part}-{content}-ubyte.gz" for part in ("train", "t10k") for con
 _TORCHVISION = Path("FashionMNIST", "raw")
 
 
-def find_files() -> Path:
+def find_files(root: Path | None = None) -> Path:
     """The folder with the four files; they are as their authors publish them, packed by gzip.
 
     Looked for in :func:`~kd_bench.data.places.data_dir`, its ``fashion-mnist`` and torchvision's ``FashionMNIST/raw``,
     then in the folder of Debian's package ``dataset-fashion-mnist``. As a last resort torchvision downloads them.
 
+    Args:
+        root: the folder itself, in place of all these.
+
     Raises:
         UserError: if they are nowhere and cannot be downloaded, or ``KD_BENCH_DATA`` is not a folder.
     """
+    if root is not None:
+        if missing := _missing(root):
+            raise UserError(f"{root} lacks {_describe(missing)}; put the files there, or write the data anew.")
+        return root
     root = data_dir()
     places = [root, root / "fashion-mnist", root / _TORCHVISION, DEBIAN]
     for place in places:

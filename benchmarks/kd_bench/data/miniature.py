@@ -1,4 +1,4 @@
-"""Tiny copies of CIFAR-100 and ImageNet in the real formats, made of scikit-learn's digits: to try a protocol out.
+"""Tiny copies of CIFAR-100, ImageNet and Fashion-MNIST in the real formats, made of scikit-learn's digits: for a try.
 
 The images are written by this package, so the same classes read them that read the real data, on the same paths.
 """
@@ -87,6 +87,32 @@ def _write_class(folder: Path, digit: int, part: int, count: int) -> None:
         image = _paint(pixels, number % _COLOURS, 256 + 32 * (number % 5), 384 - 32 * (number % 3))
         name = f"{folder.name}_{number}" if part == 0 else f"ILSVRC2012_val_{digit:04d}{number:04d}"
         (image.convert("L") if number % 4 == 3 else image).save(folder / f"{name}.JPEG", "JPEG", quality=90)
+
+
+def write_fashion(directory: Path, *, train: int = 120, test: int = 30) -> dict[str, Any]:
+    """Write the four files of Fashion-MNIST; its ten classes are the digits.
+
+    Args:
+        directory: where to.
+        train: number of images in the training set, of which a third is the validation split.
+        test: number of test images; of other digits than those.
+
+    Returns:
+        Parameters with which :class:`~kd_bench.data.fashion.FashionMNIST` reads it.
+    """
+    for part, (name, count) in enumerate({"train": train, "t10k": test}.items()):
+        labels = np.arange(count) % 10
+        digits = [_digits(digit, part) for digit in range(10)]
+        pixels = [np.asarray(_paint(next(digits[label]), 0, 28, 28).convert("L")) for label in labels]
+        for content, values in (("images-idx3", np.stack(pixels)), ("labels-idx1", labels)):
+            write_atomic(directory / f"{name}-{content}-ubyte.gz", gzip.compress(_idx(values), mtime=0))
+    return {"root": str(directory), "train_size": train - train // 3, "validation_size": train // 3}
+
+
+def _idx(array: np.ndarray) -> bytes:
+    """Bytes in the IDX format."""
+    sizes = b"".join(size.to_bytes(4, "big") for size in array.shape)
+    return bytes([0, 0, 8, array.ndim]) + sizes + array.astype(np.uint8).tobytes()
 
 
 def _cifar_file(title: str, count: int, part: int) -> dict[str, Any]:
