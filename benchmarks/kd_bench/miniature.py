@@ -22,7 +22,12 @@ from kd_bench.storage import write_atomic
 _WRITERS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "kd_bench.data.cifar.CIFAR100": partial(write_cifar100, train=16, test=10),
     "kd_bench.data.fashion.FashionMNIST": write_fashion,
-    "kd_bench.data.imagenet.ImageNet": partial(write_imagenet, train=2, val=1),
+    "kd_bench.data.imagenet.ImageNet": lambda directory: {
+        **write_imagenet(directory, train=2, val=1),
+        # the networks take images of any size, and at the real one they are slow on a CPU
+        "image_size": 64,
+        "eval_resize": 72,
+    },
 }
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from kd_bench.data.workers import start_method
 from kd_bench.errors import UserError
 from lightning_kd.callbacks import hold_out
 from lightning_kd.data import Indexed
@@ -207,6 +208,7 @@ def worker_loader(dataset: Dataset[Any], draws: Sampler[Draw], workers: int) -> 
         batch_size=None,
         sampler=draws,
         num_workers=workers,
+        multiprocessing_context=start_method(workers),
         persistent_workers=workers > 0,
         pin_memory=workers > 0 and torch.cuda.is_available(),
         # otherwise a DataLoader draws from the global random state, and how often depends on the number of workers

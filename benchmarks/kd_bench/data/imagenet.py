@@ -24,7 +24,7 @@ from kd_bench.data.sample_transforms import Interpolation, Pixels
 from kd_bench.data.samples import SampleBatches
 from kd_bench.data.shards import ShardImages, find_shards
 from kd_bench.data.views import SampleViews
-from kd_bench.data.workers import default_workers
+from kd_bench.data.workers import default_workers, start_method
 from kd_bench.errors import UserError
 
 COUNTS = {"train": 1_281_167, "val": 50_000}
@@ -115,7 +115,13 @@ class ImageNet(ClassificationData):
     def held_out_dataloader(self) -> DataLoader[Any]:
         """The training samples that :meth:`train_dataloader` leaves out, one by one and not augmented."""
         _, held_out = self._batches("train").split(self.needs.held_out, self.seed)
-        return DataLoader(held_out, batch_size=self.batch_size, num_workers=self._workers, generator=torch.Generator())
+        return DataLoader(
+            held_out,
+            batch_size=self.batch_size,
+            num_workers=self._workers,
+            multiprocessing_context=start_method(self._workers),
+            generator=torch.Generator(),
+        )
 
     def eval_dataloader(self, split: str) -> DataLoader[Any]:
         """The split ``"validation"`` or ``"test"``; in the part ``tuning`` both are the validation split."""

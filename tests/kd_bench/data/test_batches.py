@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 from typing import Any
 
 import lightning as L
@@ -160,3 +161,12 @@ def test_digits_have_both_splits_and_nothing_special() -> None:
     assert data.splits() == ("validation", "test")
     assert not data.soft_targets
     assert data.needs == TrainingNeeds()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="PyTorch forks on Linux only")
+def test_workers_are_forked_wherever_the_loader_is() -> None:
+    """In a process that was spawned PyTorch would spawn them: each would import it anew and get a copy of the data."""
+    dataset, draws = TensorBatches(torch.zeros(4, 1), torch.zeros(4)), OrderedDraws(4, 2)
+    context = worker_loader(dataset, draws, workers=1).multiprocessing_context
+    assert context.get_start_method() == "fork"
+    assert worker_loader(dataset, draws, workers=0).multiprocessing_context is None
