@@ -10,17 +10,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 from PIL import Image
 from pydantic import Field
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from kd_bench.data.augment import ShiftFlip
-from kd_bench.data.base import ClassificationData
-from kd_bench.data.batches import OrderedDraws, TensorBatches, worker_loader
+from kd_bench.data.batches import TensorBatches
 from kd_bench.data.cifar_files import Checksums, find_cifar100, public_checksums, read_cifar100
-from kd_bench.data.parts import TUNING, check_part, fixed_split, no_validation
+from kd_bench.data.parted import PartedData
 from kd_bench.data.sample_transforms import Interpolation, Pixels
 from kd_bench.data.samples import SampleBatches
 from kd_bench.data.settings import parse_settings
@@ -48,7 +45,7 @@ class CropFlip(Spec):
     flip: bool
 
 
-class CIFAR100(ClassificationData):
+class CIFAR100(PartedData):
     """CIFAR-100 with its own training and test set.
 
     At its own size images are bytes in memory, and whole batches are augmented at once. At another ``image_size`` they
@@ -79,7 +76,7 @@ class CIFAR100(ClassificationData):
     """
 
     num_classes = 100
-    has_parts = True
+    title = "CIFAR-100"
 
     def __init__(
         self,
@@ -99,13 +96,20 @@ class CIFAR100(ClassificationData):
         checksums: Mapping[str, str] | None = None,
         sizes: Mapping[str, int] | None = None,
     ) -> None:
-        super().__init__(batch_size, seed, augmentation)
-        self.part = check_part(part)
+        all_sizes = {**_SIZES, **(sizes or {})}
+        super().__init__(
+            batch_size,
+            seed,
+            augmentation,
+            part=part,
+            split_seed=split_seed,
+            validation_fraction=validation_fraction,
+            train_size=all_sizes["train"],
+        )
         self.image_shape = (3, image_size, image_size)
         self._root = None if root is None else Path(root)
         self._checksums = public_checksums() if checksums is None else Checksums(**checksums)
-        self._sizes = {**_SIZES, **(sizes or {})}
-        self._split = fixed_split(self._sizes["train"], validation_fraction, split_seed)
+        self._sizes = all_sizes
         self._standardize = Standardize(mean, std)
         self._augment: ShiftFlip | None = None
         self._views: SampleViews | None = None
@@ -118,54 +122,28 @@ class CIFAR100(ClassificationData):
             self._views = SampleViews(self.augmentation, pixels, resize, eval_interpolation, self.num_classes)
             self.soft_targets = self._views.mixing is not None
 
-    @property
-    def has_validation(self) -> bool:
-        """Only in the part ``tuning``."""
-        return self.part == TUNING
-
     def checksum(self) -> str:
         """sha256 over the md5s of the files, which are verified when they are read, and the split; for both parts."""
         known = self._checksums
         digest = hashlib.sha256("".join((known.archive, known.train, known.test, known.meta)).encode())
-        digest.update(self._split.content())
+        digest.update(self.parts.content())
         return digest.hexdigest()
 
     def prepare_data(self) -> None:
         """Find, or download, the files."""
         find_cifar100(self._root, self._checksums)
 
-    def train_dataloader(self) -> DataLoader[Any]:
-        """Shuffled and augmented, as :attr:`needs` says."""
-        dataset = self._batches("train")
-        if self.needs.held_out:
-            dataset, _ = dataset.split(self.needs.held_out, self.seed)
-        return worker_loader(dataset, self.shuffled_draws(len(dataset)), self._workers)
-
-    def held_out_dataloader(self) -> DataLoader[Any]:
-        """The training samples that :meth:`train_dataloader` leaves out, one by one and not augmented."""
-        _, held_out = self._batches("train").split(self.needs.held_out, self.seed)
-        return DataLoader(held_out, batch_size=self.batch_size, generator=torch.Generator())
-
-    def eval_dataloader(self, split: str) -> DataLoader[Any]:
-        """The split ``"validation"`` or ``"test"``; in the part ``tuning`` both are the validation split."""
-        if split == "validation" and not self.has_validation:
-            raise no_validation("CIFAR-100")
-        dataset = self._batches("validation" if self.has_validation else "test")
-        batch_size = _EVAL_BATCH if self._views is None else _EVAL_BATCH_RESIZED
-        return worker_loader(dataset, OrderedDraws(len(dataset), batch_size), self._workers)
+    @property
+    def _usual_workers(self) -> int:
+        return 0 if self._views is None else default_workers()
 
     @property
-    def _workers(self) -> int:
-        if self.loader_workers is not None:
-            return self.loader_workers
-        return 0 if self._views is None else default_workers()
+    def _eval_batch(self) -> int:
+        return _EVAL_BATCH if self._views is None else _EVAL_BATCH_RESIZED
 
     def _batches(self, split: str) -> TensorBatches | SampleBatches:
         images, labels = self._read("test" if split == "test" else "train")
-        if self.has_validation:
-            positions = torch.from_numpy(self._split.train if split == "train" else self._split.validation)
-        else:
-            positions = torch.arange(len(labels))
+        positions = self._positions(split, len(labels))
         train = split == "train"
         indexed = train and self.needs.indexed
         if self._views is not None:

@@ -11,27 +11,23 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch.utils.data import DataLoader
-
-from kd_bench.data.base import ClassificationData
-from kd_bench.data.batches import OrderedDraws, worker_loader
 from kd_bench.data.encoded import EncodedImages
 from kd_bench.data.image_folder import FolderImages
-from kd_bench.data.parts import TUNING, FixedSplit, check_part, fixed_split, no_validation
+from kd_bench.data.parted import PartedData
+from kd_bench.data.parts import FixedSplit
 from kd_bench.data.places import DATA_VARIABLE, data_dir
 from kd_bench.data.sample_transforms import Interpolation, Pixels
 from kd_bench.data.samples import SampleBatches
 from kd_bench.data.shards import ShardImages, find_shards
 from kd_bench.data.views import SampleViews
-from kd_bench.data.workers import default_workers, start_method
+from kd_bench.data.workers import default_workers
 from kd_bench.errors import UserError
 
 COUNTS = {"train": 1_281_167, "val": 50_000}
 _EVAL_BATCH = 128
 
 
-class ImageNet(ClassificationData):
+class ImageNet(PartedData):
     """ImageNet with its validation images as the test split; from a folder of images or shards, with equal results.
 
     In ``root`` are either ``train/<wnid>/*.JPEG`` and ``val/<wnid>/*.JPEG``, or the shards that `lightning-kd bench
@@ -59,7 +55,7 @@ class ImageNet(ClassificationData):
         UserError: if the images are not there or not complete, or a setting makes no sense.
     """
 
-    has_parts = True
+    title = "ImageNet"
 
     def __init__(
         self,
@@ -79,22 +75,24 @@ class ImageNet(ClassificationData):
         num_classes: int = 1000,
         counts: Mapping[str, int] | None = None,
     ) -> None:
-        super().__init__(batch_size, seed, augmentation)
-        self.part = check_part(part)
+        all_counts = {**COUNTS, **(counts or {})}
+        super().__init__(
+            batch_size,
+            seed,
+            augmentation,
+            part=part,
+            split_seed=split_seed,
+            validation_fraction=validation_fraction,
+            train_size=all_counts["train"],
+        )
         self.image_shape = (3, image_size, image_size)
         self.num_classes = num_classes
-        self._counts = {**COUNTS, **(counts or {})}
-        self._split = fixed_split(self._counts["train"], validation_fraction, split_seed)
+        self._counts = all_counts
         pixels = Pixels(image_size, tuple(mean), tuple(std))
         self._views = SampleViews(self.augmentation, pixels, eval_resize, eval_interpolation, num_classes)
         self.soft_targets = self._views.mixing is not None
         self._images = open_images(data_dir() / "imagenet" if root is None else Path(root))
         self._check()
-
-    @property
-    def has_validation(self) -> bool:
-        """Only in the part ``tuning``."""
-        return self.part == TUNING
 
     def checksum(self) -> str:
         """sha256 over classes, numbers of images and the split, for both parts.
@@ -103,43 +101,20 @@ class ImageNet(ClassificationData):
         decoded is an error when it is read.
         """
         counts = {split: len(images) for split, images in self._images.items()}
-        return listing_checksum(self._images["train"].wnids, counts, self._split)
-
-    def train_dataloader(self) -> DataLoader[Any]:
-        """Shuffled and augmented, as :attr:`needs` says."""
-        dataset = self._batches("train")
-        if self.needs.held_out:
-            dataset, _ = dataset.split(self.needs.held_out, self.seed)
-        return worker_loader(dataset, self.shuffled_draws(len(dataset)), self._workers)
-
-    def held_out_dataloader(self) -> DataLoader[Any]:
-        """The training samples that :meth:`train_dataloader` leaves out, one by one and not augmented."""
-        _, held_out = self._batches("train").split(self.needs.held_out, self.seed)
-        return DataLoader(
-            held_out,
-            batch_size=self.batch_size,
-            num_workers=self._workers,
-            multiprocessing_context=start_method(self._workers),
-            generator=torch.Generator(),
-        )
-
-    def eval_dataloader(self, split: str) -> DataLoader[Any]:
-        """The split ``"validation"`` or ``"test"``; in the part ``tuning`` both are the validation split."""
-        if split == "validation" and not self.has_validation:
-            raise no_validation("ImageNet")
-        dataset = self._batches("validation" if self.has_validation else "test")
-        return worker_loader(dataset, OrderedDraws(len(dataset), _EVAL_BATCH), self._workers)
+        return listing_checksum(self._images["train"].wnids, counts, self.parts)
 
     @property
-    def _workers(self) -> int:
-        return default_workers() if self.loader_workers is None else self.loader_workers
+    def _usual_workers(self) -> int:
+        return default_workers()
+
+    @property
+    def _eval_batch(self) -> int:
+        return _EVAL_BATCH
 
     def _batches(self, split: str) -> SampleBatches:
         train = split == "train"
         source = self._images["val" if split == "test" else "train"]
-        positions = torch.arange(len(source))
-        if self.has_validation:
-            positions = torch.from_numpy(self._split.train if train else self._split.validation)
+        positions = self._positions(split, len(source))
         return self._views.batches(source, positions, seed=self.seed, train=train, indexed=train and self.needs.indexed)
 
     def _check(self) -> None:
