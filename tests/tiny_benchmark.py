@@ -12,10 +12,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from kd_bench.errors import UserError
+from kd_bench.items import Item
 from kd_bench.options import LaunchOptions, RayOptions
 from kd_bench.protocol import Protocol, load_protocol
 from kd_bench.results import RunSet, load_run_sets
 from kd_bench.runner import BenchmarkInterrupt, run_protocol
+from kd_bench.state import ItemState, read_state
 
 
 def tiny_protocol(epochs: int = 2, methods: Sequence[str] = ("plain", "KD")) -> Protocol:
@@ -32,6 +34,13 @@ def tiny_protocol(epochs: int = 2, methods: Sequence[str] = ("plain", "KD")) -> 
             "student_recipe": full.student_recipe.model_copy(update={"epochs": epochs}),
         }
     )
+
+
+def state_of(item: Item) -> ItemState:
+    """The state of an item that somebody has begun."""
+    state = read_state(item.state)
+    assert state is not None
+    return state
 
 
 def numbers(output: Path) -> list[tuple[object, ...]]:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+from kd_bench.items import Item
 from kd_bench.protocol import Protocol, load_protocol
+from kd_bench.runner import plan
 
 
 @pytest.fixture
@@ -19,3 +23,8 @@ def tiny() -> Protocol:
             "student_recipe": full.student_recipe.model_copy(update={"epochs": 2}),
         }
     )
+
+
+@pytest.fixture
+def item(tiny: Protocol, tmp_path: Path) -> Item:
+    return plan(tiny, tmp_path, methods=["plain"])[0]

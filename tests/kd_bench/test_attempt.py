@@ -13,19 +13,9 @@ from kd_bench.launchers.attempt import Done, Failed
 from kd_bench.process_identity import process_identity
 from kd_bench.protocol import Protocol
 from kd_bench.runner import plan
-from kd_bench.state import ItemState, read_state
+from kd_bench.state import ItemState
 from plain_streams import attempt
-
-
-@pytest.fixture
-def item(tiny: Protocol, tmp_path: Path) -> Item:
-    return plan(tiny, tmp_path, methods=["plain"])[0]
-
-
-def _state(item: Item) -> ItemState:
-    state = read_state(item.state)
-    assert state is not None
-    return state
+from tiny_benchmark import state_of
 
 
 def test_a_done_item_says_so(item: Item) -> None:
@@ -36,7 +26,7 @@ def test_a_done_item_says_so(item: Item) -> None:
     assert result is not None
     assert outcome == Done(result.run.last.accuracy, result.run.seconds)
     assert told == [(1, 2), (2, 2)]
-    state = _state(item)
+    state = state_of(item)
     assert (state.status, state.attempt, state.epoch, state.epochs) == ("done", 1, 2, 2)
     assert (state.pid, state.identity) == (os.getpid(), process_identity(os.getpid()))
     assert (state.fingerprint, state.log) == (item.fingerprint, item.log.relative_to(item.output).as_posix())
@@ -55,7 +45,7 @@ def test_a_failed_item_keeps_why_and_loses_no_log(item: Item, monkeypatch: pytes
     monkeypatch.setattr(attempt_module, "run_item", fail)
     assert attempt(item) == Failed("KeyError: 'first'")
     assert attempt(item) == Failed("ValueError: second")
-    state = _state(item)
+    state = state_of(item)
     assert (state.status, state.attempt, state.message) == ("failed", 2, "ValueError: second")
     assert state.traceback is not None
     assert state.traceback.startswith("Traceback")
@@ -88,7 +78,7 @@ def test_an_interrupted_item_says_so(item: Item, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(attempt_module, "run_item", leave)
     with pytest.raises(SystemExit):
         attempt(item)
-    assert _state(item).status == "interrupted"
+    assert state_of(item).status == "interrupted"
 
 
 def test_what_somebody_else_has_finished_is_not_done_again(item: Item, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,22 +14,10 @@ from kd_bench import heartbeat as heartbeat_module
 from kd_bench.heartbeat import Heartbeat
 from kd_bench.items import Item
 from kd_bench.process_identity import is_gone, process_identity
-from kd_bench.protocol import Protocol
-from kd_bench.runner import plan
 from kd_bench.state import STALE, ItemState, judge, mark_ended, now, read_state, write_state
+from tiny_benchmark import state_of
 
 linux = pytest.mark.skipif(not Path("/proc/self/ns/pid").exists(), reason="needs Linux's /proc")
-
-
-@pytest.fixture
-def item(tiny: Protocol, tmp_path: Path) -> Item:
-    return plan(tiny, tmp_path, methods=["plain"])[0]
-
-
-def _state(item: Item) -> ItemState:
-    state = read_state(item.state)
-    assert state is not None
-    return state
 
 
 @linux
@@ -87,21 +75,21 @@ def test_a_heart_beats_though_no_epoch_ends(item: Item, monkeypatch: pytest.Monk
         heartbeat.end("done")
     assert all(state.status == "running" for state in published[:-1])
     assert [state.updated for state in published] == sorted(state.updated for state in published)
-    assert published[-1] == _state(item)
+    assert published[-1] == state_of(item)
     assert (published[-1].status, published[-1].epoch, published[-1].epochs) == ("done", 3, 10)
 
 
 def test_the_first_epoch_is_told_at_once(item: Item) -> None:
     with Heartbeat(item) as heartbeat:
         heartbeat.advance(1, 10)
-        assert _state(item).epoch == 1
+        assert state_of(item).epoch == 1
 
 
 def test_attempts_are_counted_over_all_starts(item: Item) -> None:
     for number in (1, 2, 3):
         with Heartbeat(item):
-            assert _state(item).attempt == number
-        assert _state(item).status == "interrupted"
+            assert state_of(item).attempt == number
+        assert state_of(item).status == "interrupted"
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"status": "running"}', b"\xff\xfe"])
@@ -112,7 +100,7 @@ def test_a_corrupt_state_is_as_good_as_none(content: bytes, item: Item) -> None:
     mark_ended(item.state, "interrupted")
     assert item.state.read_bytes() == content
     with Heartbeat(item):
-        assert _state(item).attempt == 1
+        assert state_of(item).attempt == 1
 
 
 def test_a_state_that_cannot_be_written_disturbs_nobody(item: Item) -> None:
@@ -127,10 +115,10 @@ def test_a_state_that_cannot_be_written_disturbs_nobody(item: Item) -> None:
 def test_only_who_cannot_speak_any_more_is_spoken_for(item: Item) -> None:
     with Heartbeat(item):
         mark_ended(item.state, "failed", "killed")
-        assert (_state(item).status, _state(item).message) == ("failed", "killed")
+        assert (state_of(item).status, state_of(item).message) == ("failed", "killed")
     with Heartbeat(item) as heartbeat:
         heartbeat.end("done")
     mark_ended(item.state, "failed", "killed")
-    assert _state(item).status == "done"
+    assert state_of(item).status == "done"
     mark_ended(item.state.with_name("none.json"), "failed", "killed")
     assert not item.state.with_name("none.json").exists()

@@ -14,10 +14,11 @@ from kd_bench.protocol import Protocol
 from kd_bench.results import ProtocolRef
 from kd_bench.runner import plan
 from kd_bench.selection import PairNames, Selection, read_selections, write_selection
-from kd_bench.state import STALE, ItemState, now, read_state, write_state
+from kd_bench.state import STALE, ItemState, now, write_state
 from kd_bench.status import ProtocolStatus, read_status
 from kd_bench.storage import write_atomic
 from kd_bench.worker import run_item
+from tiny_benchmark import state_of
 
 from lightning_kd.cli.main import main
 
@@ -44,12 +45,6 @@ def _statuses(status: ProtocolStatus) -> dict[str, str]:
     return {f"{item.method} {item.seed}": item.status for item in status.items}
 
 
-def _state(item: Item) -> ItemState:
-    state = read_state(item.state)
-    assert state is not None
-    return state
-
-
 def test_every_item_that_was_asked_for_is_waiting_until_somebody_begins_it(items: list[Item]) -> None:
     (status,) = read_status(items[0].output)
     assert _statuses(status) == dict.fromkeys(["plain 0", "plain 1", "KD 0", "KD 1"], "waiting")
@@ -61,7 +56,7 @@ def test_every_item_that_was_asked_for_is_waiting_until_somebody_begins_it(items
         heart.end("failed", "RuntimeError: no luck", "Traceback ...")
     (status,) = read_status(items[0].output)
     assert _statuses(status)["plain 0"] == "failed"
-    state = _state(items[0])
+    state = state_of(items[0])
     assert (state.message, state.traceback, state.epoch) == ("RuntimeError: no luck", "Traceback ...", 1)
 
 
@@ -76,12 +71,12 @@ def test_an_attempt_that_is_left_by_an_exception_was_interrupted(items: list[Ite
         raise KeyboardInterrupt
     assert _statuses(read_status(items[0].output)[0])["plain 0"] == "interrupted"
     with Heartbeat(items[0]):
-        assert _state(items[0]).attempt == 2
+        assert state_of(items[0]).attempt == 2
 
 
 def test_a_process_that_is_gone_does_not_run(items: list[Item]) -> None:
     with Heartbeat(items[0]):
-        running = _state(items[0])
+        running = state_of(items[0])
     child = os.fork()
     if not child:
         os._exit(0)
@@ -92,7 +87,7 @@ def test_a_process_that_is_gone_does_not_run(items: list[Item]) -> None:
 
 def test_without_a_heartbeat_from_another_machine_nobody_is_at_work(items: list[Item]) -> None:
     with Heartbeat(items[0]):
-        running = _state(items[0])
+        running = state_of(items[0])
     elsewhere = running.model_copy(update={"host": "another", "identity": "another/1/2"})
     write_state(items[0].state, elsewhere)
     at = now()

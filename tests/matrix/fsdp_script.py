@@ -9,7 +9,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.strategies import ModelParallelStrategy
-from support import Innocent, ResNetLike, loader, make_teacher, trainer
+from support import Late, loader, make_teacher, trainer
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
@@ -17,15 +17,10 @@ from lightning_kd import Distillation, DistillationModule
 from lightning_kd.methods import KD, FitNet
 
 
-class Sharded(Innocent):
-    def __init__(self) -> None:
-        super().__init__()
-        self.model = None
-
+class Sharded(Late):
     def configure_model(self) -> None:
         if self.model is None:
-            torch.manual_seed(4)
-            self.model = ResNetLike()
+            super().configure_model()
             fully_shard(self.model, mesh=self.device_mesh["data_parallel"])
 
     def training_step(self, batch: Any, batch_idx: int) -> Any:

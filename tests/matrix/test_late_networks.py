@@ -5,20 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from by_hand import DOORS, ByHand, fit_by_hand, seeded, through_door
-from support import Innocent, ResNetLike, difference
-
-
-class Late(Innocent):
-    """The network is made in ``configure_model``."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.model = None
-
-    def configure_model(self) -> None:
-        if self.model is None:
-            torch.manual_seed(4)
-            self.model = ResNetLike()
+from support import Innocent, Late, ResNetLike, difference
 
 
 class LateByHand(Late, ByHand):
