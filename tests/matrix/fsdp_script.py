@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -58,3 +59,6 @@ def main(door: int, folder: Path) -> None:
 
 if __name__ == "__main__":
     main(int(sys.argv[1]), Path(sys.argv[2]))
+    # a thread of the process group may abort the process while the interpreter is taken down
+    torch.distributed.destroy_process_group()
+    os._exit(0)
