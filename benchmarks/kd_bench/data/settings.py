@@ -14,12 +14,15 @@ from kd_bench.recipe import Spec
 S = TypeVar("S", bound=Spec)
 
 
-def parse_settings(kind: type[S], given: Mapping[str, Any]) -> S:
+def parse_settings(
+    kind: type[S], given: Mapping[str, Any], problem: str = "the recipe's augmentation does not suit the data"
+) -> S:
     """Validate the settings of an augmentation.
 
     Args:
         kind: what they should be.
         given: what the recipe has.
+        problem: what is wrong if they are not, for the error.
 
     Raises:
         UserError: if they are not.
@@ -29,7 +32,4 @@ def parse_settings(kind: type[S], given: Mapping[str, Any]) -> S:
         return kind.model_validate_json(json.dumps(dict(given)))
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()[:5])
-        raise UserError(
-            f"the recipe's augmentation does not suit the data: {problems}. The settings are "
-            f"{', '.join(kind.model_fields)}."
-        ) from error
+        raise UserError(f"{problem}: {problems}. The settings are {', '.join(kind.model_fields)}.") from error
