@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 
+from kd_bench.leaderboard.columns import TaskColumns, columns_of
 from kd_bench.leaderboard.summary import Summary, summarize
-from kd_bench.leaderboard.table import REFERENCE
 from kd_bench.results import PLAIN, RUN_SET_FILE, RunSet, load_run_sets
 
 from lightning_kd.cli.method_table import NOTHING
@@ -35,8 +35,9 @@ def measured_tables(name: str, run_sets: Sequence[RunSet]) -> Iterator[str]:
         board = list(group)
         ours = {run_set.method.name for run_set in board if _class_of(run_set) == name}
         if ours:
-            shown = ours | {PLAIN, REFERENCE}
-            yield _table(board, [row for row in summarize(board, REFERENCE) if row.name in shown])
+            reference = columns_of(board[0].task).reference
+            shown = ours | {PLAIN, reference}
+            yield _table(board, [row for row in summarize(board, reference) if row.name in shown])
 
 
 def _class_of(run_set: RunSet) -> str:
@@ -44,24 +45,31 @@ def _class_of(run_set: RunSet) -> str:
 
 
 def _table(board: Sequence[RunSet], rows: Sequence[Summary]) -> str:
-    first = board[0]
-    lines = [
-        f"`{first.protocol.id}`, {first.teacher.name} ({_percent(first.teacher.accuracy)} %) → {first.student.name}:",
-        "",
-        f"| row | accuracy, % ± 95 % | against {REFERENCE}, points ± 95 % | gap closed | ECE, % | agreement, % |",
-        "|---|---|---|---|---|---|",
+    first, task = board[0], columns_of(board[0].task)
+    scores = [f"{column.title}, {column.unit}" for column in task.others if column.in_terminal]
+    headings = [
+        *("row", f"{task.headline}, % ± 95 %", f"against {task.reference}, points ± 95 %", "gap closed"),
+        *scores,
     ]
-    return "\n".join([*lines, *("| " + " | ".join(_cells(row)) + " |" for row in rows)])
+    lines = [
+        f"`{first.protocol.id}`, {first.teacher.name} ({_percent(first.teacher.headline)} %) → {first.student.name}:",
+        "",
+        f"| {' | '.join(headings)} |",
+        "|" + "---|" * len(headings),
+    ]
+    return "\n".join([*lines, *("| " + " | ".join(_cells(row, task)) + " |" for row in rows)])
 
 
-def _cells(row: Summary) -> Iterator[str]:
-    accuracy, against = row.accuracy, row.against_reference
+def _cells(row: Summary, task: TaskColumns) -> Iterator[str]:
+    headline, against = row.headline, row.against_reference
     yield row.name
-    yield _percent(accuracy.mean) + ("" if accuracy.half_width is None else f" ± {_percent(accuracy.half_width)}")
+    yield _percent(headline.mean) + ("" if headline.half_width is None else f" ± {_percent(headline.half_width)}")
     yield NOTHING if against is None else f"{100 * against.difference:+.2f} ± {_percent(against.half_width)}"
     yield NOTHING if row.gap_closed is None else f"{100 * row.gap_closed:.0f} %"
-    yield _percent(row.ece)
-    yield _percent(row.agreement)
+    for column in task.others:
+        if column.in_terminal:
+            value = row.others[column.key]
+            yield NOTHING if value is None else f"{column.factor * value:.{column.digits}f}"
 
 
 def _percent(share: float) -> str:

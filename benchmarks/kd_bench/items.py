@@ -12,11 +12,11 @@ from kd_bench.environment import describe_environment
 from kd_bench.errors import UserError
 from kd_bench.fusion import create_strategy
 from kd_bench.layout import LOGS, RUNS, STATES, item_file
-from kd_bench.models import create_model
 from kd_bench.options import RunOptions
 from kd_bench.protocol import MethodRow, Pair, Protocol, TrainerSpec, json_sha256
 from kd_bench.recipe import Recipe
 from kd_bench.results import (
+    DetectionTeacherInfo,
     Environment,
     MethodInfo,
     ProtocolRef,
@@ -29,6 +29,7 @@ from kd_bench.results import (
 )
 from kd_bench.rows import create_method, describe_method
 from kd_bench.storage import file_sha256, read_model
+from kd_bench.tasks.registry import task_named
 from kd_bench.training.machine import check_machine
 
 
@@ -43,7 +44,7 @@ class ItemResult(Record):
     fingerprint: Sha256
     protocol: ProtocolRef
     method: MethodInfo
-    teacher: TeacherInfo
+    teacher: TeacherInfo | DetectionTeacherInfo
     student: StudentInfo
     environment: Environment
     run: Run
@@ -169,13 +170,15 @@ class Item:
         if self.row.fusion is not None:
             create_strategy(self.row.fusion)
         data = open_data(self.protocol.data, self.recipe, self.seed)
-        if data.soft_targets and self.row.fusion is not None:
+        if data.task != self.protocol.task:
             raise UserError(
-                f"{self.method_name} weighs the loss sample by sample (fusion), which takes labels, but the recipe of "
-                f"{self.pair.student} mixes images (augmentation mixup or cutmix); they do not go together"
+                f"{self.protocol.id} has task: {self.protocol.task}, but {self.protocol.data.class_path} is data for "
+                f"{data.task}; set task: {data.task}, or choose other data"
             )
+        task = task_named(self.protocol.task)
+        task.check_row(self.method_name, self.row, data)
         for name in (self.pair.student, self.pair.teacher):
-            create_model(name, num_classes=data.num_classes, in_channels=data.image_shape[0])
+            task.create(name, data)
 
     def load(self) -> ItemResult | None:
         """The item's result, or ``None`` while it is to be done.

@@ -39,7 +39,7 @@ def write_data(spec: DataSpec, recipe: Recipe, directory: Path) -> DataSpec:
         recipe: how it is augmented.
         directory: where to write.
     """
-    cls = data_class(spec)
+    cls: Any = data_class(spec)
     write = _WRITERS.get(spec.class_path)
     if write is None:  # small enough as it is
         return spec
@@ -59,6 +59,8 @@ def write_teachers(protocol: Protocol, directory: Path) -> dict[str, TeacherSour
         Where they are.
     """
     data = open_data(protocol.data, protocol.student_recipe, 0)
+    if not isinstance(data, ClassificationData):
+        return {}
     found = {}
     for name, source in protocol.teachers.items():
         path = directory / f"{slug(name)}_vanilla" / "ckpt_epoch_240.pth"

@@ -68,8 +68,8 @@ class _Lines:
     def advanced(self, item: Item, epoch: int, epochs: int) -> None:
         pass
 
-    def finished(self, item: Item, accuracy: float, seconds: float) -> None:
-        self._print(f"{item}: {100 * accuracy:.2f} % in {seconds:.1f} s")
+    def finished(self, item: Item, score: float, seconds: float) -> None:
+        self._print(f"{item}: {100 * score:.2f} % in {seconds:.1f} s")
 
     def failed(self, failure: Failure) -> None:
         self._print(f"{failure.item} FAILED: {failure.message} (log: {failure.log})")
@@ -97,7 +97,7 @@ class _Bars:
     def advanced(self, item: Item, epoch: int, epochs: int) -> None:
         self._progress.update(self._running[item.key], completed=epoch, total=epochs)
 
-    def finished(self, item: Item, accuracy: float, seconds: float) -> None:
+    def finished(self, item: Item, score: float, seconds: float) -> None:
         self._end(item)
 
     def failed(self, failure: Failure) -> None:

@@ -20,19 +20,19 @@ from pydantic import Field, JsonValue, ValidationError, field_validator, model_v
 from kd_bench.errors import UserError
 from kd_bench.names import unknown
 from kd_bench.recipe import Fraction, NonNegative, Recipe, Spec, TeacherRecipe
-from kd_bench.results import PLAIN, Name, Seed, Sha256, TeacherKind
+from kd_bench.results import PLAIN, Name, Seed, Sha256, TaskName, TeacherKind
 
 ALL = "all"
 """Stands for all rows where rows are chosen."""
 
-Metric = Literal["accuracy", "nll", "ece", "agreement"]
+Metric = Literal["accuracy", "nll", "ece", "agreement", "ap", "ar"]
 
 
 class DataSpec(Spec):
     """Where the data comes from.
 
     Attributes:
-        class_path: dotted path of a :class:`kd_bench.data.base.ClassificationData`; ``class`` in the file.
+        class_path: dotted path of a :class:`kd_bench.data.base.BenchmarkData`; ``class`` in the file.
         parameters: its constructor arguments, such as the split's.
         checksum: what its ``checksum()`` must be.
     """
@@ -56,7 +56,8 @@ class TeacherSource(Spec):
         source: local path or address, see :func:`kd_bench.models.load_teacher`; ``None`` for ``options`` alone.
         options: constructor arguments, such as torchvision's ``weights``, which the library itself downloads.
         sha256: hash of the file; ``None`` while nobody has pinned it.
-        accuracy: test accuracy that its authors report, or ``None``. It is measured anew before the first run.
+        accuracy: test accuracy (AP of a detector) that its authors report, or ``None``. It is measured anew before the
+            first run.
         finetune: whether this is only where the protocol's ``teacher_recipe`` starts.
     """
 
@@ -126,9 +127,10 @@ class MethodRow(Spec):
             along; ``previous``: the plain student of this seed, trained first.
         fusion: sample-wise ratios in place of the fixed weights.
         pairs: pair name → constructor arguments that differ there; only in a protocol whose track is ``tuned``.
+        only_on: the pairs whose networks the method is made for; all of them if empty.
     """
 
-    added_later: ClassVar[frozenset[str]] = frozenset({"pairs", "warmup"})
+    added_later: ClassVar[frozenset[str]] = frozenset({"pairs", "warmup", "only_on"})
 
     class_path: str | None = Field(default=None, alias="class")
     parameters: dict[str, JsonValue] = Field(default_factory=dict)
@@ -137,6 +139,11 @@ class MethodRow(Spec):
     teacher: TeacherKind = "trained"
     fusion: FusionSpec | None = None
     pairs: dict[Name, dict[str, JsonValue]] = Field(default_factory=dict)
+    only_on: tuple[Name, ...] = ()
+
+    def runs_on(self, pair: str) -> bool:
+        """Whether the row is there for ``pair``."""
+        return not self.only_on or pair in self.only_on
 
     def on(self, pair: str) -> MethodRow:
         """The row with the hyper-parameters of ``pair``."""
@@ -183,7 +190,7 @@ class Protocol(Spec):
     id: Name
     title: str
     description: str = ""
-    task: Literal["classification"]
+    task: TaskName
     accelerator: Literal["cpu", "auto"] = "auto"
     data: DataSpec
     pairs: Annotated[dict[Name, Pair], Field(min_length=1)]
@@ -240,6 +247,8 @@ class Protocol(Spec):
                 raise ValueError(f"methods.{name}.pairs: hyper-parameters for each pair need track: tuned")
             if unknown_pairs := row.pairs.keys() - self.pairs.keys():
                 raise ValueError(f"methods.{name}.pairs.{min(unknown_pairs)}: there is no such pair")
+            if unknown_pairs := set(row.only_on) - self.pairs.keys():
+                raise ValueError(f"methods.{name}.only_on: there is no pair {min(unknown_pairs)}")
         return self
 
     @property

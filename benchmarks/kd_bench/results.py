@@ -1,7 +1,7 @@
 """What a benchmark writes: one JSON file per run set (the seeds of one method on one pair under one protocol).
 
-Accuracies, errors and agreements are fractions in ``[0, 1]``. Only measurements are stored; means, intervals, gaps and
-ranks are derived by :mod:`kd_bench.statistics` and never written down.
+Accuracies, precisions, errors and agreements are fractions in ``[0, 1]``. Only measurements are stored; means,
+intervals, gaps and ranks are derived by :mod:`kd_bench.statistics` and never written down.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ PLAIN = "plain"
 
 TeacherKind = Literal["trained", "scratch", "student", "previous"]
 """Who teaches: the pair's teacher, a new network of its or of the student's architecture, or the plain student."""
+
+TaskName = Literal["classification", "detection"]
 
 Verification = Literal["claimed", "predictions checked", "checkpoint re-evaluated", "retrained"]
 
@@ -135,6 +137,32 @@ class TeacherInfo(Record):
     accuracy: Fraction
     parameters: Count
 
+    @property
+    def headline(self) -> float:
+        """What it is compared by."""
+        return self.accuracy
+
+
+class DetectionTeacherInfo(Record):
+    """The trained teacher of a pair of detectors.
+
+    Attributes:
+        name: model name.
+        weights_sha256: hash of its weights file.
+        ap: its test AP as measured by the benchmark itself.
+        parameters: number of parameters.
+    """
+
+    name: Name
+    weights_sha256: Sha256
+    ap: Fraction
+    parameters: Count
+
+    @property
+    def headline(self) -> float:
+        """What it is compared by."""
+        return self.ap
+
 
 class StudentInfo(Record):
     """The student of a run set: model name and number of parameters.
@@ -173,6 +201,48 @@ class Scores(Record):
     ece: Fraction
     agreement: Fraction
 
+    @property
+    def headline(self) -> float:
+        """What methods are ranked by."""
+        return self.accuracy
+
+
+class DetectionScores(Record):
+    """Test scores of a detector after the last epoch: COCO's twelve numbers.
+
+    Attributes:
+        ap: average precision, mean over classes and IoUs from 0.5 to 0.95; the headline.
+        ap_50: at an IoU of 0.5.
+        ap_75: at an IoU of 0.75.
+        ap_small: of objects below 32² pixels; ``None`` where the test set has none.
+        ap_medium: of objects from 32² to 96² pixels.
+        ap_large: of objects above 96² pixels.
+        ar_1: average recall with one detection of a class in an image.
+        ar_10: with ten.
+        ar_100: with a hundred.
+        ar_small: of small objects, with a hundred.
+        ar_medium: of medium objects.
+        ar_large: of large objects.
+    """
+
+    ap: Fraction
+    ap_50: Fraction
+    ap_75: Fraction
+    ap_small: Fraction | None
+    ap_medium: Fraction | None
+    ap_large: Fraction | None
+    ar_1: Fraction
+    ar_10: Fraction
+    ar_100: Fraction
+    ar_small: Fraction | None
+    ar_medium: Fraction | None
+    ar_large: Fraction | None
+
+    @property
+    def headline(self) -> float:
+        """What methods are ranked by."""
+        return self.ap
+
 
 class Best(Record):
     """Highest test accuracy of any epoch (from 0). Stored, never ranked: it is chosen by looking at the test set."""
@@ -198,6 +268,31 @@ class Curve(Record):
             )
         return self
 
+    @property
+    def validation(self) -> tuple[float, ...] | None:
+        """The headline of every epoch on the validation split."""
+        return self.validation_accuracy
+
+
+class DetectionCurve(Record):
+    """One value per epoch of a detector: AP on the validation split, if there is one, and mean training loss."""
+
+    validation_ap: Annotated[tuple[Fraction, ...], Field(min_length=1, max_length=10_000)] | None
+    train_loss: Annotated[tuple[float, ...], Field(min_length=1, max_length=10_000)]
+
+    @model_validator(mode="after")
+    def _same_length(self) -> Self:
+        if self.validation_ap is not None and len(self.validation_ap) != len(self.train_loss):
+            raise ValueError(
+                f"both curves need one value per epoch, got {len(self.validation_ap)} and {len(self.train_loss)}"
+            )
+        return self
+
+    @property
+    def validation(self) -> tuple[float, ...] | None:
+        """The headline of every epoch on the validation split."""
+        return self.validation_ap
+
 
 class Run(Record):
     """One training of one student.
@@ -205,7 +300,7 @@ class Run(Record):
     Attributes:
         seed: determines initialization, order of the data and augmentation.
         last: test scores after the last epoch.
-        best: highest test accuracy of any epoch.
+        best: highest test accuracy of any epoch; ``None`` for detectors, which are tested once, after the last epoch.
         curve: how training went.
         predictions_file: file beside the run set with the test predictions; see :mod:`kd_bench.predictions`.
         predictions_sha256: hash of that file.
@@ -218,9 +313,9 @@ class Run(Record):
     """
 
     seed: Seed
-    last: Scores
-    best: Best
-    curve: Curve
+    last: Scores | DetectionScores
+    best: Best | None
+    curve: Curve | DetectionCurve
     predictions_file: FileName
     predictions_sha256: Sha256
     seconds: Positive
@@ -231,7 +326,18 @@ class Run(Record):
     trainer: Annotated[dict[Name, str | int | bool | None], Field(max_length=20)] = Field(default_factory=dict)
 
     @model_validator(mode="after")
+    def _of_one_task(self) -> Self:
+        if isinstance(self.last, Scores):
+            if self.best is None or not isinstance(self.curve, Curve):
+                raise ValueError("the run of a classifier has a best epoch and a curve of accuracies")
+        elif self.best is not None or not isinstance(self.curve, DetectionCurve):
+            raise ValueError("the run of a detector has a curve of average precisions and no best epoch")
+        return self
+
+    @model_validator(mode="after")
     def _best_is_best(self) -> Self:
+        if self.best is None or not isinstance(self.last, Scores):
+            return self
         epochs = len(self.curve.train_loss)
         if self.best.epoch >= epochs:
             raise ValueError(f"best.epoch is {self.best.epoch}, but the curve has only {epochs} epochs")
@@ -255,7 +361,7 @@ class RunSet(Record):
     schema_version: Literal[1] = 1
     protocol: ProtocolRef
     method: MethodInfo
-    teacher: TeacherInfo
+    teacher: TeacherInfo | DetectionTeacherInfo
     student: StudentInfo
     track: Literal["general", "tuned"] = "general"
     environment: Environment
@@ -270,6 +376,12 @@ class RunSet(Record):
             raise ValueError(f"runs must be sorted by seed, one run a seed, got seeds {seeds}")
         return self
 
+    @model_validator(mode="after")
+    def _of_one_task(self) -> Self:
+        if len({isinstance(run.last, Scores) for run in self.runs} | {isinstance(self.teacher, TeacherInfo)}) > 1:
+            raise ValueError("teacher and runs must be of one task, either classification or detection")
+        return self
+
     @property
     def seeds(self) -> tuple[int, ...]:
         """The seeds, ascending."""
@@ -280,9 +392,22 @@ class RunSet(Record):
         """Directory name of the pair, ``<student>__<teacher>``."""
         return pair_slug(self.student.name, self.teacher.name)
 
-    def accuracies(self) -> list[float]:
-        """Last-epoch test accuracies in the order of :attr:`seeds`."""
-        return [run.last.accuracy for run in self.runs]
+    @property
+    def task(self) -> TaskName:
+        """What the networks do."""
+        return "classification" if isinstance(self.teacher, TeacherInfo) else "detection"
+
+    def headlines(self) -> list[float]:
+        """Last-epoch test accuracies, or APs of detectors, in the order of :attr:`seeds`."""
+        return [run.last.headline for run in self.runs]
+
+    def classification_scores(self) -> list[Scores]:
+        """The scores of classifiers, in the order of :attr:`seeds`; empty for detectors."""
+        return [run.last for run in self.runs if isinstance(run.last, Scores)]
+
+    def detection_scores(self) -> list[DetectionScores]:
+        """The scores of detectors, in the order of :attr:`seeds`; empty for classifiers."""
+        return [run.last for run in self.runs if isinstance(run.last, DetectionScores)]
 
 
 def slug(name: str) -> str:

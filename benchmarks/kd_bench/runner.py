@@ -175,7 +175,7 @@ def plan(
     seeds: Sequence[int] | None = None,
     options: RunOptions | None = None,
 ) -> list[Item]:
-    """The work items of a selection: pair by pair, method by method, seed by seed.
+    """The work items of a selection, as far as methods run on pairs: pair by pair, method by method, seed by seed.
 
     Args:
         protocol: the recipe.
@@ -201,8 +201,12 @@ def plan(
         Item(protocol, pair, method, seed, output, options or RunOptions())
         for pair in chosen_pairs
         for method in chosen_methods
+        if protocol.methods[method].runs_on(pair)
         for seed in chosen_seeds
     ]
+    if not items:
+        rows = ", ".join(f"{method} (only {', '.join(protocol.methods[method].only_on)})" for method in chosen_methods)
+        raise UserError(f"nothing to run on the pairs {', '.join(chosen_pairs)}: {rows}")
     for item in items[:: len(chosen_seeds)]:
         item.check()
     return items
@@ -222,6 +226,7 @@ def _describe(items: Sequence[Item]) -> Selection:
         protocol=ProtocolRef(id=protocol.id, hash=protocol.hash),
         pairs={item.pair_name: PairNames(student=item.pair.student, teacher=item.pair.teacher) for item in items},
         methods=tuple(dict.fromkeys(item.method_name for item in items)),
+        only_on={item.method_name: item.row.only_on for item in items if item.row.only_on},
         seeds=tuple(dict.fromkeys(item.seed for item in items)),
     )
 

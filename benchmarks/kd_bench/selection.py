@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -24,13 +25,14 @@ class PairNames(Record):
 
 
 class Selection(Record):
-    """The items that a benchmark was asked for: every pair with every method and every seed.
+    """The items that a benchmark was asked for: every pair with every method that runs on it and every seed.
 
     Attributes:
         protocol: what is run.
         pairs: pair name → student and teacher.
         methods: names of the rows.
         seeds: the seeds.
+        only_on: method → pairs, where it does not run on all of them.
         asked: when.
     """
 
@@ -39,7 +41,15 @@ class Selection(Record):
     pairs: Annotated[dict[Name, PairNames], Field(min_length=1)]
     methods: Annotated[tuple[Name, ...], Field(min_length=1)]
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
+    only_on: dict[Name, tuple[Name, ...]] = Field(default_factory=dict)
     asked: AwareDatetime = Field(default_factory=now)
+
+    def keys(self) -> Iterator[tuple[str, str, int]]:
+        """Pair, method and seed of every item."""
+        for pair in self.pairs:
+            for method in self.methods:
+                if pair in self.only_on.get(method, (pair,)):
+                    yield from ((pair, method, seed) for seed in self.seeds)
 
 
 def write_selection(output: Path, selection: Selection) -> None:

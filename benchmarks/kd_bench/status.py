@@ -105,11 +105,7 @@ def _all_states(root: Path) -> Iterator[ItemState]:
 def _statuses(
     root: Path, selection: Selection | None, states: dict[Key, ItemState], at: datetime
 ) -> Iterator[ItemStatus]:
-    asked: list[Key] = []
-    if selection is not None:
-        asked = [
-            (pair, method, seed) for pair in selection.pairs for method in selection.methods for seed in selection.seeds
-        ]
+    asked: list[Key] = [] if selection is None else list(selection.keys())
     for key in dict.fromkeys([*asked, *states]):
         state = states.get(key)
         result = _result(root, selection, key, state)

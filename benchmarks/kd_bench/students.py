@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from kd_bench.data.base import ClassificationData, TrainingNeeds, open_data
+from kd_bench.data.base import BenchmarkData, ClassificationData, TrainingNeeds, open_data
 from kd_bench.fusion import create_strategy
 from kd_bench.items import Item
-from kd_bench.models import create_model
 from kd_bench.protocol import MethodRow
 from kd_bench.rows import chooses_alpha, create_method
+from kd_bench.tasks.registry import task_named
 from kd_bench.training.checkpoints import Checkpoints, retried
 from kd_bench.training.classifier import Classifier
 from kd_bench.training.fit import Fitted, fit
@@ -103,7 +103,7 @@ def hard_labels(batch: tuple[Tensor, Tensor]) -> Tensor:
     return probabilities.argmax(-1)
 
 
-def _peer(item: Item, data: ClassificationData, teacher: nn.Module) -> nn.Module:
+def _peer(item: Item, data: BenchmarkData, teacher: nn.Module) -> nn.Module:
     """A network that trains along; new ones are drawn after the student, from the same seed."""
     if item.row.teacher == "scratch":
         return _create(item.pair.teacher, data)
@@ -115,6 +115,7 @@ def _peer(item: Item, data: ClassificationData, teacher: nn.Module) -> nn.Module
 def _self_distil(item: Item, method: GuidedSelfDistillation, trainings: _Trainings) -> TrainedStudent:
     """Two generations, and a student of the first alone from which the second's weight of the labels is estimated."""
     data = trainings.open()
+    assert isinstance(data, ClassificationData)
     trainings.planned = 3
 
     def make_student(generation: int) -> Classifier:
@@ -141,7 +142,7 @@ def _self_distil(item: Item, method: GuidedSelfDistillation, trainings: _Trainin
 class _SharesBatches(L.Callback):
     """Gives this rank its part of the batches, once all ranks have seen the whole data in a method's setup pass."""
 
-    def __init__(self, data: ClassificationData, rank: int, world: int) -> None:
+    def __init__(self, data: BenchmarkData, rank: int, world: int) -> None:
         self._data, self._rank, self._world = data, rank, world
 
     @override
@@ -169,7 +170,7 @@ class _Trainings:
         self._item, self._checkpoints = item, checkpoints
         self._on_epoch, self._curves, self._rank = on_epoch, curves, rank
 
-    def open(self, needs: TrainingNeeds | None = None) -> ClassificationData:
+    def open(self, needs: TrainingNeeds | None = None) -> BenchmarkData:
         """The item's data."""
         item, machine = self._item, self._item.protocol.trainer
         data = open_data(item.protocol.data, item.recipe, item.seed, needs)
@@ -180,7 +181,7 @@ class _Trainings:
     def run(
         self,
         network: nn.Module,
-        data: ClassificationData,
+        data: BenchmarkData,
         callbacks: Sequence[L.Callback] = (),
         deploy: Callable[[nn.Module], nn.Module] | None = None,
     ) -> nn.Module:
@@ -216,18 +217,18 @@ def _needs(row: MethodRow, method: DistillationMethod) -> TrainingNeeds:
     return TrainingNeeds(indexed=method.needs_index, held_out=0.0 if row.fusion is None else row.fusion.hold_out)
 
 
-def _draw(item: Item, data: ClassificationData, generation: int = 1) -> nn.Module:
+def _draw(item: Item, data: BenchmarkData, generation: int = 1) -> nn.Module:
     """The student of a generation with its initial weights; the first is that of all methods without generations."""
     # from here on the seed rules, whatever drew random numbers before
     L.seed_everything(item.seed, verbose=False)
     return [_create(item.pair.student, data) for _ in range(generation)][-1]
 
 
-def _create(name: str, data: ClassificationData) -> nn.Module:
-    return create_model(name, num_classes=data.num_classes, in_channels=data.image_shape[0])
+def _create(name: str, data: BenchmarkData) -> nn.Module:
+    return task_named(data.task).create(name, data)
 
 
-def _fusion(row: MethodRow, data: ClassificationData) -> list[L.Callback]:
+def _fusion(row: MethodRow, data: BenchmarkData) -> list[L.Callback]:
     if row.fusion is None:
         return []
     held_out = data.held_out_dataloader() if row.fusion.hold_out else None

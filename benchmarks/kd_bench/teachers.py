@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import lightning as L
 import safetensors.torch
@@ -13,17 +13,15 @@ import torch
 from filelock import FileLock
 from torch import nn
 
-from kd_bench.data.base import ClassificationData, open_data
+from kd_bench.data.base import BenchmarkData, open_data
 from kd_bench.errors import UserError
-from kd_bench.models import create_model
-from kd_bench.models.checkpoints import load_teacher as load_checkpoint
 from kd_bench.options import CHECKPOINT_SECONDS
 from kd_bench.protocol import Protocol, TeacherSource, json_sha256
 from kd_bench.recipe import Recipe
-from kd_bench.results import ProtocolRef, Record, TeacherInfo, slug
+from kd_bench.results import DetectionTeacherInfo, ProtocolRef, Record, TeacherInfo, slug
 from kd_bench.storage import file_sha256, read_model, write_atomic, write_model
+from kd_bench.tasks.registry import task_named
 from kd_bench.training.checkpoints import Checkpoint, retried
-from kd_bench.training.evaluate import test_logits
 from kd_bench.training.fit import Fitted, fit
 from kd_bench.training.recorder import OnEpoch
 
@@ -31,7 +29,7 @@ WEIGHTS_FILE = "weights.safetensors"
 CARD_FILE = "teacher.json"
 CHECKPOINT_FILE = "training.ckpt"
 TOLERANCE = 0.005
-"""How far a published teacher's accuracy may be from what its authors report before that is remarked on."""
+"""How far a published teacher's accuracy (or AP) may be from what its authors report before that is remarked on."""
 
 
 class TeacherCard(Record):
@@ -39,7 +37,7 @@ class TeacherCard(Record):
 
     schema_version: Literal[1] = 1
     protocol: ProtocolRef
-    teacher: TeacherInfo
+    teacher: TeacherInfo | DetectionTeacherInfo
     seconds: float
 
 
@@ -48,7 +46,7 @@ class LoadedTeacher:
     """A trained teacher in eval mode, and what the results say about it."""
 
     network: nn.Module
-    info: TeacherInfo
+    info: TeacherInfo | DetectionTeacherInfo
 
 
 def teacher_folder(protocol: Protocol, name: str, directory: Path) -> Path:
@@ -101,13 +99,14 @@ def _train(
 ) -> None:
     recipe = protocol.teacher_recipe
     assert recipe is not None
+    task = task_named(protocol.task)
     data = open_data(protocol.data, recipe, recipe.seed)
     owner = {"protocol": protocol.hash, "teacher": name, "versions": [torch.__version__, L.__version__]}
     checkpoint = Checkpoint(folder / CHECKPOINT_FILE, json_sha256(owner), checkpoint_seconds)
 
     def train() -> Fitted:
         L.seed_everything(recipe.seed, verbose=False)
-        network = _create(name, data) if start is None else _obtain(name, start, data).train()
+        network = task.create(name, data) if start is None else task.obtain(name, start, data).train()
         return fit(network, recipe, data, accelerator=protocol.accelerator, on_epoch=on_epoch, checkpoint=checkpoint)
 
     fitted = retried(train, checkpoint.remove)
@@ -117,42 +116,25 @@ def _train(
 
 def _fetch(protocol: Protocol, name: str, source: TeacherSource, folder: Path) -> None:
     data = _open(protocol)
-    network = _obtain(name, source, data)
+    network = task_named(protocol.task).obtain(name, source, data)
     info = _keep(protocol, name, network, data, folder, 0.0)
-    if source.accuracy is not None and abs(info.accuracy - source.accuracy) > TOLERANCE:
+    if source.accuracy is not None and abs(info.headline - source.accuracy) > TOLERANCE:
+        score = "accuracy" if isinstance(info, TeacherInfo) else "AP"
         warnings.warn(
-            f"the teacher {name} has a test accuracy of {100 * info.accuracy:.2f} % here, its authors report "
+            f"the teacher {name} has a test {score} of {100 * info.headline:.2f} % here, its authors report "
             f"{100 * source.accuracy:.2f} %; the results will say what was measured",
             stacklevel=2,
         )
 
 
-def _obtain(name: str, source: TeacherSource, data: ClassificationData) -> nn.Module:
-    if source.source is None:
-        return _create(name, data, **source.options)
-    return load_checkpoint(
-        name,
-        source.source,
-        num_classes=data.num_classes,
-        in_channels=data.image_shape[0],
-        sha256=source.sha256,
-    )
-
-
 def _keep(
-    protocol: Protocol, name: str, network: nn.Module, data: ClassificationData, folder: Path, seconds: float
-) -> TeacherInfo:
+    protocol: Protocol, name: str, network: nn.Module, data: BenchmarkData, folder: Path, seconds: float
+) -> TeacherInfo | DetectionTeacherInfo:
     """Measure a teacher and write it down."""
-    logits, labels = test_logits(network, data)
     weights = folder / WEIGHTS_FILE
     tensors = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
     write_atomic(weights, safetensors.torch.save(tensors))
-    info = TeacherInfo(
-        name=name,
-        weights_sha256=file_sha256(weights),
-        accuracy=int((logits.argmax(-1) == labels).sum()) / len(labels),
-        parameters=sum(parameter.numel() for parameter in network.parameters()),
-    )
+    info = task_named(protocol.task).teacher_info(name, file_sha256(weights), network, data)
     reference = ProtocolRef(id=protocol.id, hash=protocol.hash)
     write_model(folder / CARD_FILE, TeacherCard(protocol=reference, teacher=info, seconds=seconds))
     return info
@@ -166,15 +148,11 @@ def _load(protocol: Protocol, name: str, folder: Path) -> LoadedTeacher:
         raise UserError(f"{folder} holds another teacher ({card.teacher.name} of {card.protocol.id}). {remedy}")
     if not weights.exists() or file_sha256(weights) != card.teacher.weights_sha256:
         raise UserError(f"{weights} is not the file that {CARD_FILE} describes. {remedy}")
-    network = _create(name, _open(protocol))
+    network = task_named(protocol.task).create(name, _open(protocol))
     network.load_state_dict(safetensors.torch.load_file(weights))
     return LoadedTeacher(network.eval(), card.teacher)
 
 
-def _open(protocol: Protocol) -> ClassificationData:
+def _open(protocol: Protocol) -> BenchmarkData:
     recipe: Recipe = protocol.teacher_recipe or protocol.student_recipe
     return open_data(protocol.data, recipe, 0)
-
-
-def _create(name: str, data: ClassificationData, **options: Any) -> nn.Module:
-    return create_model(name, num_classes=data.num_classes, in_channels=data.image_shape[0], **options)

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from torch import nn
-
-from kd_bench.data.base import ClassificationData, open_data
+from kd_bench.data.base import open_data
 from kd_bench.environment import describe_environment
 from kd_bench.items import Item, ItemResult
-from kd_bench.predictions import Predictions, read_predictions, write_predictions
 from kd_bench.protocol import TrainerSpec
-from kd_bench.results import Best, ProtocolRef, Run, Scores, StudentInfo
+from kd_bench.results import ProtocolRef, Run, StudentInfo
 from kd_bench.storage import file_sha256, write_model
 from kd_bench.students import TrainedStudent, train_student
+from kd_bench.tasks.base import Outcome, count_parameters
+from kd_bench.tasks.registry import task_named
 from kd_bench.teachers import LoadedTeacher, load_teacher
 from kd_bench.training.checkpoints import Checkpoints
-from kd_bench.training.evaluate import score, test_logits
-from kd_bench.training.fit import Fitted
 from kd_bench.training.loggers import open_curves
 from kd_bench.training.machine import check_hardware, check_machine
 from kd_bench.training.ranks import run_on_ranks
@@ -76,37 +73,31 @@ def _do(item: Item, teacher: LoadedTeacher, on_epoch: OnEpoch | None) -> ItemRes
     data = open_data(item.protocol.data, item.recipe, item.seed)
     with open_curves(item) as curves:
         student = train_student(item, teacher.network, on_epoch, curves=curves)
-    write_predictions(item.predictions, _predict(student.network, teacher.network, data))
+    outcome = task_named(item.protocol.task).outcome(
+        student.network, teacher.network, data, student.trainings[-1].recorder, item.predictions
+    )
     result = ItemResult(
         fingerprint=item.fingerprint,
         protocol=ProtocolRef(id=item.protocol.id, hash=item.protocol.hash),
         method=item.method,
         teacher=teacher.info,
-        student=StudentInfo(name=item.pair.student, parameters=_count(student.network)),
+        student=StudentInfo(name=item.pair.student, parameters=count_parameters(student.network)),
         environment=describe_environment(),
-        run=_run(item, student),
+        run=_run(item, student, outcome),
     )
     write_model(item.result, result)
     Checkpoints(item.checkpoints, item.fingerprint, 0).remove()
     return result
 
 
-def _predict(student: nn.Module, teacher: nn.Module, data: ClassificationData) -> Predictions:
-    logits, labels = test_logits(student, data)
-    teacher_logits, _ = test_logits(teacher.to(next(student.parameters()).device), data)
-    return Predictions.from_logits(logits, labels, teacher_logits)
-
-
-def _run(item: Item, student: TrainedStudent) -> Run:
+def _run(item: Item, student: TrainedStudent, outcome: Outcome) -> Run:
     training = student.trainings[-1]
     memory = [each.peak_memory_mb for each in student.trainings if each.peak_memory_mb is not None]
-    # scored from the file, so that what is published and what is kept cannot differ
-    last = score(read_predictions(item.predictions))
     return Run(
         seed=item.seed,
-        last=last,
-        best=_best(training, last),
-        curve=training.recorder.curve,
+        last=outcome.last,
+        best=outcome.best,
+        curve=outcome.curve,
         predictions_file=item.predictions.name,
         predictions_sha256=file_sha256(item.predictions),
         seconds=sum(each.seconds for each in student.trainings),
@@ -118,19 +109,7 @@ def _run(item: Item, student: TrainedStudent) -> Run:
     )
 
 
-def _best(training: Fitted, last: Scores) -> Best:
-    """The best epoch; after the last one, the final evaluation counts, which may be more precise than those before."""
-    best = training.recorder.best
-    if best.accuracy >= last.accuracy:
-        return best
-    return Best(accuracy=last.accuracy, epoch=len(training.recorder.curve.train_loss) - 1)
-
-
 def _differences(machine: TrainerSpec) -> dict[str, str | int | bool | None]:
     """How the machine was used, as far as that is not the default."""
     default = TrainerSpec().model_dump()
     return {name: value for name, value in machine.model_dump().items() if value != default[name]}
-
-
-def _count(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())

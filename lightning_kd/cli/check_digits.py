@@ -7,10 +7,14 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lightning_kd.cli.bench_extra import bench_extra
 from lightning_kd.cli.check_load import Candidate, author_line
 from lightning_kd.cli.errors import CommandError
+
+if TYPE_CHECKING:
+    from kd_bench.results import Run
 
 PROTOCOL = "digits-v1"
 SECONDS = 60.0
@@ -93,11 +97,7 @@ def _train(candidate: Candidate, folder: Path, seconds: float) -> DigitsOutcome:
     pair = next(iter(protocol.pairs))
     # the teacher, which both need, is trained with the plain student and so not counted against the method
     plain = run_item(Item(protocol, pair, _PLAIN, 0, folder))
-    last = plain.run.last
-    scores = {
-        "teacher": Score(plain.teacher.accuracy),
-        "plain student": Score(last.accuracy, last.nll, last.ece, last.agreement),
-    }
+    scores = {"teacher": Score(plain.teacher.headline), "plain student": _score(plain.run)}
     start = time.perf_counter()
 
     def on_epoch(done: int, planned: int) -> None:
@@ -105,7 +105,7 @@ def _train(candidate: Candidate, folder: Path, seconds: float) -> DigitsOutcome:
             raise _TooSlowError(f"{done} of {planned} epochs took {time.perf_counter() - start:.0f} s")
 
     try:
-        last = run_item(Item(protocol, pair, _MINE, 0, folder), on_epoch).run.last
+        mine = run_item(Item(protocol, pair, _MINE, 0, folder), on_epoch)
     except _TooSlowError as error:
         return DigitsOutcome(scores, f"too slow: {error}, the plain student needs {plain.run.seconds:.0f} s", True)
     except Exception as error:
@@ -114,5 +114,13 @@ def _train(candidate: Candidate, folder: Path, seconds: float) -> DigitsOutcome:
         # that the suite's batches carry no indices is not the method's fault
         failed = not (candidate.cls.needs_index and "no indices" in str(error))
         return DigitsOutcome(scores, problem, failed, author_line(error, candidate.file))
-    scores[WITH_METHOD] = Score(last.accuracy, last.nll, last.ece, last.agreement)
+    scores[WITH_METHOD] = _score(mine.run)
     return DigitsOutcome(scores, seconds=time.perf_counter() - start)
+
+
+def _score(run: Run) -> Score:
+    from kd_bench.results import Scores
+
+    last = run.last
+    assert isinstance(last, Scores)
+    return Score(last.accuracy, last.nll, last.ece, last.agreement)

@@ -104,7 +104,7 @@ def test_settings_that_the_data_does_not_take_are_refused(tiny: Protocol) -> Non
         open_data(tiny.data, recipe, 0)
     with pytest.raises(UserError, match="cannot import the data class"):
         open_data(tiny.data.model_copy(update={"class_path": "kd_bench.data.digits.Digit"}), tiny.student_recipe, 0)
-    with pytest.raises(UserError, match="is not a ClassificationData"):
+    with pytest.raises(UserError, match="is neither a ClassificationData nor a DetectionData"):
         open_data(tiny.data.model_copy(update={"class_path": "collections.ChainMap", "parameters": {}}), recipe, 0)
 
 

@@ -44,7 +44,7 @@ class Listener:
     def advanced(self, item: object, epoch: int, epochs: int) -> None:
         self.events.append(f"advanced {item}: {epoch}/{epochs}")
 
-    def finished(self, item: object, accuracy: float, seconds: float) -> None:
+    def finished(self, item: object, score: float, seconds: float) -> None:
         self.events.append(f"finished {item}")
 
     def failed(self, failure: Failure) -> None:

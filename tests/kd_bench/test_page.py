@@ -12,7 +12,9 @@ from statistics import fmean, median
 
 import pytest
 from kd_bench.errors import UserError
-from kd_bench.leaderboard.page import COLUMNS, build_page
+from kd_bench.leaderboard.columns import columns_of
+from kd_bench.leaderboard.page import build_page
+from kd_bench.leaderboard.page_columns import page_columns
 from kd_bench.leaderboard.page_format import MISSING
 from kd_bench.results import PLAIN, RunSet, load_run_sets, slug
 from kd_bench.statistics import gap_closed, mean_interval, paired_test
@@ -50,7 +52,7 @@ def rows_by_name(page: Element) -> dict[str, Element]:
 
 def cell(row: Element, key: str) -> Element:
     cells = [child for child in row.children if isinstance(child, Element)]
-    return cells[[column.key for column in COLUMNS].index(key)]
+    return cells[[column.key for column in page_columns(columns_of("classification"))].index(key)]
 
 
 def test_tags_nest_ids_are_unique_and_references_resolve(page: Element) -> None:
@@ -123,12 +125,12 @@ def test_every_number_is_the_one_that_the_statistics_derive(page: Element, run_s
     assert rows.keys() == by_name.keys()
     plain = by_name[PLAIN]
     for name, run_set in by_name.items():
-        accuracy = mean_interval(run_set.accuracies())
+        accuracy = mean_interval(run_set.headlines())
         assert accuracy.half_width is not None
-        gap = gap_closed(accuracy.mean, fmean(plain.accuracies()), run_set.teacher.accuracy)
+        gap = gap_closed(accuracy.mean, fmean(plain.headlines()), run_set.teacher.accuracy)
         seconds = median(run.seconds for run in run_set.runs) / median(run.seconds for run in plain.runs)
         expected = {
-            "accuracy": accuracy.mean,
+            "headline": accuracy.mean,
             "gap": gap,
             "ece": fmean(run.last.ece for run in run_set.runs),
             "nll": fmean(run.last.nll for run in run_set.runs),
@@ -139,13 +141,13 @@ def test_every_number_is_the_one_that_the_statistics_derive(page: Element, run_s
         }
         for key, value in expected.items():
             assert float(cell(rows[name], key)["data-value"]) == pytest.approx(value, abs=1e-12), (name, key)
-        shown = cell(rows[name], "accuracy").text
+        shown = cell(rows[name], "headline").text
         assert shown == f"{100 * accuracy.mean:.2f} ± {100 * accuracy.half_width:.2f}"
         assert cell(rows[name], "verification").text == "claimed"
 
 
 def test_rows_are_sorted_by_accuracy_and_the_key_is_stated(page: Element) -> None:
-    values = [float(cell(row, "accuracy")["data-value"]) for row in page.all("tr", "row")]
+    values = [float(cell(row, "headline")["data-value"]) for row in page.all("tr", "row")]
     assert values == sorted(values, reverse=True)
     (sorted_header,) = [header for header in page.all("th") if "aria-sort" in header.attributes]
     assert sorted_header.one("button").text == "accuracy"
@@ -158,13 +160,13 @@ def test_rows_are_sorted_by_accuracy_and_the_key_is_stated(page: Element) -> Non
 def test_ties_with_the_best_are_those_that_the_paired_test_does_not_separate(
     page: Element, run_sets: list[RunSet]
 ) -> None:
-    best = max(run_sets, key=lambda run_set: fmean(run_set.accuracies()))
+    best = max(run_sets, key=lambda run_set: fmean(run_set.headlines()))
     rows = rows_by_name(page)
     tied = {name for name, row in rows.items() if "tied" in row.classes()}
     expected = {best.method.name} | {
         run_set.method.name
         for run_set in run_sets
-        if run_set is not best and not paired_test(run_set.accuracies(), best.accuracies()).separated
+        if run_set is not best and not paired_test(run_set.headlines(), best.headlines()).separated
     }
     assert tied == expected
     assert 1 < len(tied) < len(run_sets)
@@ -179,7 +181,7 @@ def test_detail_has_settings_seeds_environment_and_command(page: Element, run_se
         assert part in text
     lines = row.one("tbody").all("tr")
     assert [line.all("td")[0].text for line in lines] == [str(seed) for seed in run_set.seeds]
-    assert [line.all("td")[1].text for line in lines] == [f"{100 * value:.2f} %" for value in run_set.accuracies()]
+    assert [line.all("td")[1].text for line in lines] == [f"{100 * value:.2f} %" for value in run_set.headlines()]
     assert row.one("code").text == (
         "lightning-kd bench run digits-v1 --methods FitNet --pairs resnet14-cnn4 --seeds 0-4"
     )
@@ -228,7 +230,7 @@ def test_one_seed_has_no_interval_and_without_plain_there_is_no_gap(tmp_path: Pa
     write_run_set(results, "Mine", None, seeds=(3,), class_path="my_package.methods.mine.Mine")
     page = read_html(build_page(load_run_sets(results), tmp_path / "page.html").read_text(encoding="utf-8"))
     for row in rows_by_name(page).values():
-        assert "±" not in cell(row, "accuracy").text
+        assert "±" not in cell(row, "headline").text
         assert cell(row, "gap")["data-value"] == cell(row, "time")["data-value"] == ""
         assert cell(row, "gap").text == MISSING
     assert not [line for line in page.all("line") if "interval" in line.classes()]

@@ -7,7 +7,9 @@ import re
 from pathlib import Path
 
 import pytest
-from kd_bench.leaderboard.page import COLUMNS, build_page
+from kd_bench.leaderboard.columns import columns_of
+from kd_bench.leaderboard.page import build_page
+from kd_bench.leaderboard.page_columns import page_columns
 from kd_bench.leaderboard.table import leaderboard_table
 from kd_bench.protocol import load_protocol
 from kd_bench.reported import OTHER, SAME, Reported, shipped_reported
@@ -90,7 +92,7 @@ def test_measured_rows_name_the_figure_of_the_same_method(page: Element) -> None
     (kd,) = [row for row in table.all("tr", "row") if row.one("button").text == "KD"]
     assert kd.one("td", "quoted")["title"] == "HobbitLong/RepDistiller README @b84f547; verified"
     width = len(table.all("thead")[0].all("th"))
-    assert width == len(COLUMNS) + 1
+    assert width == len(page_columns(columns_of("classification"))) + 1
     assert {int(detail.all("td")[0]["colspan"]) for detail in table.all("tr", "detail")} == {width}
 
 

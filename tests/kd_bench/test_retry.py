@@ -41,7 +41,7 @@ class Heard:
     def advanced(self, item: Item, epoch: int, epochs: int) -> None:
         pass
 
-    def finished(self, item: Item, accuracy: float, seconds: float) -> None:
+    def finished(self, item: Item, score: float, seconds: float) -> None:
         self.events.append(f"finished {item}")
 
     def failed(self, failure: Failure) -> None:

@@ -44,7 +44,7 @@ def test_a_narrow_terminal_gets_fewer_columns_and_whole_names(tmp_path: Path, wi
 
 def test_rows_are_sorted_by_mean_accuracy(tmp_path: Path) -> None:
     rows = summarize(write_results(tmp_path), "KD")
-    means = [row.accuracy.mean for row in rows]
+    means = [row.headline.mean for row in rows]
     assert means == sorted(means, reverse=True)
 
 
@@ -52,7 +52,7 @@ def test_rows_carry_what_the_runs_say(tmp_path: Path) -> None:
     run_sets = {run_set.method.name: run_set for run_set in write_results(tmp_path)}
     rows = {row.name: row for row in summarize(list(run_sets.values()), "KD")}
     assert rows["KD"].against_reference is None
-    assert rows["DKD"].against_reference == paired_test(run_sets["DKD"].accuracies(), run_sets["KD"].accuracies())
+    assert rows["DKD"].against_reference == paired_test(run_sets["DKD"].headlines(), run_sets["KD"].headlines())
     assert rows["plain"].gap_closed == pytest.approx(0.0)
     assert rows["plain"].relative_time == 1.0
     assert rows["KD"].relative_time == pytest.approx(11.2 / 10.2)
@@ -62,7 +62,7 @@ def test_only_common_seeds_are_compared(tmp_path: Path) -> None:
     kd = write_run_set(tmp_path, "KD", "logits", seeds=(0, 1, 2))
     dkd = write_run_set(tmp_path, "DKD", "logits", margin=3.7, seeds=(1, 2, 3, 4))
     row = next(row for row in summarize([kd, dkd], "KD") if row.name == "DKD")
-    assert row.against_reference == paired_test(dkd.accuracies()[:2], kd.accuracies()[1:])
+    assert row.against_reference == paired_test(dkd.headlines()[:2], kd.headlines()[1:])
     alone = write_run_set(tmp_path, "PLD", "logits", seeds=(2,))
     row = next(row for row in summarize([kd, alone], "KD") if row.name == "PLD")
     assert row.against_reference is None

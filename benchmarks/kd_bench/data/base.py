@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, TypeVar
 from weakref import WeakSet
 
 import lightning as L
@@ -16,6 +16,17 @@ from kd_bench.errors import UserError
 from kd_bench.names import import_object
 from kd_bench.protocol import DataSpec
 from kd_bench.recipe import Recipe
+from kd_bench.results import TaskName
+
+
+class DividedDraws(Protocol):
+    """A sampler whose batches are divided among ranks."""
+
+    def set_ranks(self, rank: int, world: int) -> None:
+        """Draw the same batches, of which this rank gets its part."""
+
+
+Draws = TypeVar("Draws", bound=DividedDraws)
 
 
 @dataclass(frozen=True)
@@ -31,18 +42,16 @@ class TrainingNeeds:
     held_out: float = 0.0
 
 
-class ClassificationData(L.LightningDataModule, ABC):
-    """Images with class labels in fixed splits; batches are ``(images, labels)``.
+class BenchmarkData(L.LightningDataModule, ABC):
+    """Samples in fixed splits.
 
     Args:
         batch_size: samples in a training batch.
         seed: determines the order and the augmentation of the training data, together with the epoch. Nothing else
             may: not the global random state, and not who else has read from the loader.
-        augmentation: settings of the augmentation of the training data; which there are is up to the subclass.
 
     Attributes:
-        num_classes: number of classes.
-        image_shape: ``(channels, height, width)``.
+        task: what networks do with it.
         has_parts: whether a parameter ``part`` chooses between ``"final"``, all of the training set and no validation
             split, and ``"tuning"``, a part of it, where test means the rest of it.
         soft_targets: whether the labels of training batches are probabilities ``(B, C)``, since images are mixed.
@@ -53,21 +62,19 @@ class ClassificationData(L.LightningDataModule, ABC):
         world: how many there are.
     """
 
-    num_classes: int
-    image_shape: tuple[int, int, int]
+    task: ClassVar[TaskName]
     has_parts: ClassVar[bool] = False
     soft_targets: bool = False
 
-    def __init__(self, batch_size: int, seed: int, augmentation: Mapping[str, Any]) -> None:
+    def __init__(self, batch_size: int, seed: int) -> None:
         super().__init__()
         self.batch_size = batch_size
         self.seed = seed
-        self.augmentation = dict(augmentation)
         self.keep_last = False
         self.needs = TrainingNeeds()
         self.loader_workers: int | None = None
         self.rank, self.world = 0, 1
-        self._draws: WeakSet[ShuffledDraws] = WeakSet()
+        self._draws: WeakSet[DividedDraws] = WeakSet()
 
     @property
     def has_validation(self) -> bool:
@@ -125,9 +132,8 @@ class ClassificationData(L.LightningDataModule, ABC):
         for draws in self._draws:
             draws.set_ranks(rank, world)
 
-    def shuffled_draws(self, size: int) -> ShuffledDraws:
-        """The training batches of a split with ``size`` samples: what :meth:`train_dataloader` samples by."""
-        draws = ShuffledDraws(size, self.batch_size, self.seed, keep_last=self.keep_last)
+    def divided(self, draws: Draws) -> Draws:
+        """Let the batches of a training loader be divided by :meth:`set_ranks`."""
         draws.set_ranks(self.rank, self.world)
         self._draws.add(draws)
         return draws
@@ -139,19 +145,47 @@ class ClassificationData(L.LightningDataModule, ABC):
         return loader
 
 
-def data_class(spec: DataSpec) -> type[ClassificationData]:
+class ClassificationData(BenchmarkData):
+    """Images with class labels in fixed splits; batches are ``(images, labels)``.
+
+    Args:
+        batch_size: samples in a training batch.
+        seed: see :class:`BenchmarkData`.
+        augmentation: settings of the augmentation of the training data; which there are is up to the subclass.
+
+    Attributes:
+        num_classes: number of classes.
+        image_shape: ``(channels, height, width)``.
+    """
+
+    task = "classification"
+    num_classes: int
+    image_shape: tuple[int, int, int]
+
+    def __init__(self, batch_size: int, seed: int, augmentation: Mapping[str, Any]) -> None:
+        super().__init__(batch_size, seed)
+        self.augmentation = dict(augmentation)
+
+    def shuffled_draws(self, size: int) -> ShuffledDraws:
+        """The training batches of a split with ``size`` samples: what :meth:`train_dataloader` samples by."""
+        return self.divided(ShuffledDraws(size, self.batch_size, self.seed, keep_last=self.keep_last))
+
+
+def data_class(spec: DataSpec) -> type[BenchmarkData]:
     """The class of a protocol's data.
 
     Raises:
-        UserError: if there is no such class, or it cannot serve a classification protocol.
+        UserError: if there is no such class, or it cannot serve a protocol.
     """
     found = import_object(spec.class_path, "data class")
-    if not (isinstance(found, type) and issubclass(found, ClassificationData)):
-        raise UserError(f"{spec.class_path} is not a ClassificationData, so it cannot serve a classification protocol")
+    if not (isinstance(found, type) and issubclass(found, BenchmarkData)):
+        raise UserError(
+            f"{spec.class_path} is neither a ClassificationData nor a DetectionData, so it cannot serve a protocol"
+        )
     return found
 
 
-def open_data(spec: DataSpec, recipe: Recipe, seed: int, needs: TrainingNeeds | None = None) -> ClassificationData:
+def open_data(spec: DataSpec, recipe: Recipe, seed: int, needs: TrainingNeeds | None = None) -> BenchmarkData:
     """Create a protocol's data module and verify its checksum.
 
     Args:
@@ -164,9 +198,9 @@ def open_data(spec: DataSpec, recipe: Recipe, seed: int, needs: TrainingNeeds | 
         UserError: if the class is unknown, does not take the parameters, or the data is not the protocol's.
     """
     cls = data_class(spec)
-    parameters: dict[str, Any] = dict(spec.parameters)
+    make: Any = cls
     try:
-        data = cls(recipe.batch_size, seed, recipe.augmentation, **parameters)
+        data: BenchmarkData = make(recipe.batch_size, seed, recipe.augmentation, **spec.parameters)
     except TypeError as error:
         raise UserError(
             f"{spec.class_path} does not take the protocol's data.parameters or augmentation: {error}"

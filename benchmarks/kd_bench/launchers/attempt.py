@@ -23,7 +23,7 @@ from kd_bench.worker import run_item
 class Done:
     """The item's result is on disk."""
 
-    accuracy: float
+    score: float
     seconds: float
 
 
@@ -94,7 +94,7 @@ def _do(
         heartbeat.end("failed", failed.message, traceback.format_exc())
         return failed
     heartbeat.end("done")
-    return Done(result.run.last.accuracy, result.run.seconds)
+    return Done(result.run.last.headline, result.run.seconds)
 
 
 def _failed(error: Exception, output: Path) -> Failed:

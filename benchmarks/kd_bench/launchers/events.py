@@ -41,7 +41,7 @@ class Listener(Protocol):
         """``epoch`` of ``epochs`` are done."""
         ...
 
-    def finished(self, item: Item, accuracy: float, seconds: float) -> None:
+    def finished(self, item: Item, score: float, seconds: float) -> None:
         """The item's result is on disk."""
         ...
 

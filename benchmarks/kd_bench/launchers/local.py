@@ -122,7 +122,7 @@ def _listen(worker: _Worker, listener: Listener) -> tuple[Failure | None, bool]:
         # the failed item may have left memory or the GPU in a bad state
         return Failure(item, message.message, item.log, message.retryable, message.fatal), False
     assert isinstance(message, Done)
-    listener.finished(item, message.accuracy, message.seconds)
+    listener.finished(item, message.score, message.seconds)
     return None, True
 
 

@@ -60,7 +60,7 @@ class Relay:
         self._start(item)
         del self._epochs[item.key]
         if isinstance(outcome, Done):
-            self._listener.finished(item, outcome.accuracy, outcome.seconds)
+            self._listener.finished(item, outcome.score, outcome.seconds)
             return None
         # whoever did the item may not have been able to say so
         mark_ended(item.state, "failed", outcome.message)

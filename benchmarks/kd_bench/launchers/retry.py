@@ -55,8 +55,8 @@ class _Sorter:
     def advanced(self, item: Item, epoch: int, epochs: int) -> None:
         self._listener.advanced(item, epoch, epochs)
 
-    def finished(self, item: Item, accuracy: float, seconds: float) -> None:
-        self._listener.finished(item, accuracy, seconds)
+    def finished(self, item: Item, score: float, seconds: float) -> None:
+        self._listener.finished(item, score, seconds)
 
     def failed(self, failure: Failure) -> None:
         failure = replace(failure, attempts=self._attempts[failure.item.key])

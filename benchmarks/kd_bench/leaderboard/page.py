@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import date
 from importlib import resources
 from pathlib import Path
@@ -14,50 +13,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from kd_bench.errors import UserError
+from kd_bench.leaderboard.columns import columns_of
 from kd_bench.leaderboard.page_boards import make_boards
-from kd_bench.leaderboard.page_detail import SEED_COLUMNS
 from kd_bench.leaderboard.page_reliability import find_folders
 from kd_bench.leaderboard.page_reported import unmeasured_pairs
 from kd_bench.leaderboard.page_rows import TIE_RULE
 from kd_bench.reported import Reported
 from kd_bench.results import RunSet
 from kd_bench.storage import write_atomic
-
-SORT_KEY = "test accuracy after the last epoch, mean over the seeds"
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of the table.
-
-    Attributes:
-        key: identifies it.
-        title: its heading.
-        unit: unit or reading aid under the heading.
-        kind: ``text`` or ``number``.
-        first: direction of the first sort, the one that puts the best on top.
-    """
-
-    key: str
-    title: str
-    unit: str
-    kind: str = "number"
-    first: str = "ascending"
-
-
-COLUMNS = (
-    Column("method", "method", "", "text"),
-    Column("family", "family", "", "text"),
-    Column("accuracy", "accuracy", "%, ± 95 %", first="descending"),
-    Column("gap", "gap closed", "%", first="descending"),
-    Column("ece", "ECE", "%"),
-    Column("nll", "NLL", "nats"),
-    Column("agreement", "agreement", "%", first="descending"),
-    Column("time", "time", "\N{MULTIPLICATION SIGN} plain"),
-    Column("memory", "memory", "MiB"),
-    Column("seeds", "seeds", "number", first="descending"),
-    Column("verification", "verification", "", "text"),
-)
 
 
 def build_page(
@@ -99,14 +62,12 @@ def build_page(
         .get_template("page.html.j2")
         .render(
             boards=boards,
-            columns=COLUMNS,
             css=Markup(style),
             generated=generated,
             has_reported=bool(unmeasured) or any(board.reported for board in boards),
             policy=_policy(style, script),
             script=Markup(script),
-            seed_columns=SEED_COLUMNS,
-            sort_key=SORT_KEY,
+            tasks=[columns_of(task) for task in sorted({run_set.task for run_set in run_sets})],
             tie_rule=TIE_RULE,
             unmeasured=unmeasured,
         )

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from kd_bench.errors import UserError
+from kd_bench.leaderboard.columns import TaskColumns, columns_of
+from kd_bench.leaderboard.page_columns import Column, page_columns
 from kd_bench.leaderboard.page_format import number, percent
 from kd_bench.leaderboard.page_plot import Axis, Tick, choose_axis
 from kd_bench.leaderboard.page_reliability import Place, reliability_entry
@@ -58,7 +60,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Plot:
-    """The accuracy plot."""
+    """The plot of the headline."""
 
     ticks: list[Tick]
     marks: list[Mark]
@@ -79,7 +81,9 @@ class Board:
         families: families that occur, sorted.
         rows: the rows, best first.
         tie_note: which rows the data cannot tell from the best.
-        plot: the accuracy plot.
+        task: what the task is judged by.
+        columns: the columns of the table.
+        plot: the plot of the headline.
         reliability: one entry a row that has predictions, in the order of the rows.
         quotes: row name → the reported figure that is named beside it; the rows are not sorted or compared by it.
         reported: the reported figures of the pair, or ``None``.
@@ -94,6 +98,8 @@ class Board:
     families: list[str]
     rows: list[Row]
     tie_note: str
+    task: TaskColumns
+    columns: list[Column]
     plot: Plot
     reliability: list[dict[str, Any]]
     quotes: dict[str, Quote]
@@ -122,7 +128,7 @@ def make_boards(run_sets: Sequence[RunSet], folders: Mapping[Place, Path], repor
 
 
 def _board(run_sets: list[RunSet], folders: Mapping[Place, Path], reported: Reported) -> Board:
-    first = run_sets[0]
+    first, task = run_sets[0], columns_of(run_sets[0].task)
     board_id = f"{first.protocol.id}/{first.pair}"
     rows = board_rows(run_sets, board_id)
     by_name = {run_set.method.name: run_set for run_set in run_sets}
@@ -146,7 +152,9 @@ def _board(run_sets: list[RunSet], folders: Mapping[Place, Path], reported: Repo
         families=sorted({row.family for row in rows}),
         rows=rows,
         tie_note=_tie_note(rows),
-        plot=_plot(rows, first.teacher.accuracy),
+        task=task,
+        columns=page_columns(task),
+        plot=_plot(rows, first.teacher.headline),
         reliability=[entry for entry in entries if entry],
         quotes=quotes(run_sets, reported),
         reported=reported_table(figures, student, teacher),
@@ -154,10 +162,10 @@ def _board(run_sets: list[RunSet], folders: Mapping[Place, Path], reported: Repo
 
 
 def _facts(run_sets: list[RunSet]) -> str:
-    student, teacher = run_sets[0].student, run_sets[0].teacher
+    student, teacher, headline = run_sets[0].student, run_sets[0].teacher, columns_of(run_sets[0].task).headline
     facts = (
         f"Student {student.name} ({number(student.parameters, 0)} parameters), teacher {teacher.name} "
-        f"({number(teacher.parameters, 0)} parameters, {percent(teacher.accuracy)} test accuracy)."
+        f"({number(teacher.parameters, 0)} parameters, {percent(teacher.headline)} test {headline})."
     )
     if len({run_set.teacher.weights_sha256 for run_set in run_sets}) > 1:
         facts += " Caution: not all rows were distilled from the same teacher weights."
@@ -173,12 +181,12 @@ def _tie_note(rows: list[Row]) -> str:
     return f"Tied with {rows[0].name}: {', '.join(tied)}."
 
 
-def _plot(rows: list[Row], teacher_accuracy: float) -> Plot:
-    measured = [100 * accuracy for row in rows for accuracy in row.accuracies] + [100 * teacher_accuracy]
+def _plot(rows: list[Row], teacher_headline: float) -> Plot:
+    measured = [100 * value for row in rows for value in row.headlines] + [100 * teacher_headline]
     ends = [100 * end for row in rows if row.interval for end in row.interval]
     axis = choose_axis(measured, ends)
     references = [_reference(axis, "student", "plain student", row.mean) for row in rows if row.name == PLAIN]
-    references.append(_reference(axis, "teacher", "teacher", teacher_accuracy))
+    references.append(_reference(axis, "teacher", "teacher", teacher_headline))
     return Plot(axis.ticks(), [_mark(axis, row) for row in rows], references)
 
 
@@ -193,11 +201,11 @@ def _mark(axis: Axis, row: Row) -> Mark:
     return Mark(
         row_id=row.id,
         name=row.name,
-        description=f"{description}, {len(row.accuracies)} seeds",
+        description=f"{description}, {len(row.headlines)} seeds",
         mean=axis.at(100 * row.mean),
         low=axis.at(100 * row.interval[0]) if row.interval else "",
         high=axis.at(100 * row.interval[1]) if row.interval else "",
-        seeds=[axis.at(100 * accuracy) for accuracy in row.accuracies],
+        seeds=[axis.at(100 * value) for value in row.headlines],
         cut_low=row.interval is not None and not axis.holds(100 * row.interval[0]),
         cut_high=row.interval is not None and not axis.holds(100 * row.interval[1]),
     )

@@ -9,20 +9,20 @@ from urllib.parse import quote
 from kd_bench.errors import UserError
 from kd_bench.leaderboard.page_format import MISSING, number, percent, seed_list, setting
 from kd_bench.protocol import load_protocol
-from kd_bench.results import CitationInfo, FusionInfo, MethodInfo, Run, RunSet
+from kd_bench.results import CitationInfo, DetectionScores, FusionInfo, MethodInfo, Run, RunSet
 
-SEED_COLUMNS = (
-    "seed",
-    "accuracy",
-    "best epoch (not ranked)",
-    "NLL",
-    "ECE",
-    "agreement",
-    "last validation",
-    "seconds",
-    "memory (MiB)",
-    "device",
-)
+_EFFORT = ("seconds", "memory (MiB)", "device")
+_PRECISIONS = {
+    "ap": "AP",
+    "ap_50": "AP50",
+    "ap_75": "AP75",
+    "ap_small": "AP S",
+    "ap_medium": "AP M",
+    "ap_large": "AP L",
+    "ar_1": "AR1",
+    "ar_10": "AR10",
+    "ar_100": "AR100",
+}
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,8 @@ class Detail:
         citation: the paper, or an empty string.
         arxiv_url: its address, or an empty string.
         parameters: name and value of every setting.
-        seed_lines: one line a seed, in the order of :data:`SEED_COLUMNS`.
+        seed_columns: headings of the single seeds.
+        seed_lines: one line a seed.
         environment: name and value of what it ran on.
         command: reproduces the row.
     """
@@ -41,6 +42,7 @@ class Detail:
     citation: str
     arxiv_url: str
     parameters: list[tuple[str, str]]
+    seed_columns: list[str]
     seed_lines: list[list[str]]
     environment: list[tuple[str, str]]
     command: str
@@ -53,6 +55,7 @@ def detail(run_set: RunSet) -> Detail:
         citation=_cite(citation) if citation else "",
         arxiv_url=f"https://arxiv.org/abs/{quote(citation.arxiv)}" if citation and citation.arxiv else "",
         parameters=_parameters(run_set.method, run_set.runs[0].extra_parameters),
+        seed_columns=[*(name for name, _ in _scores(run_set.runs[0])), "last validation", *_EFFORT],
         seed_lines=[_seed_line(run) for run in run_set.runs],
         environment=_environment(run_set),
         command=_command(run_set),
@@ -82,18 +85,39 @@ def _fusion(fusion: FusionInfo) -> list[tuple[str, str]]:
 
 
 def _seed_line(run: Run) -> list[str]:
+    return [*(text for _, text in _scores(run)), _last_validation(run), *_effort(run)]
+
+
+def _scores(run: Run) -> list[tuple[str, str]]:
+    """Heading and text of seed and scores."""
+    seed, last, best = ("seed", str(run.seed)), run.last, run.best
+    if isinstance(last, DetectionScores):
+        return [seed, *((title, _or_missing(getattr(last, name))) for name, title in _PRECISIONS.items())]
+    assert best is not None
     return [
-        str(run.seed),
-        percent(run.last.accuracy),
-        f"{percent(run.best.accuracy)} (epoch {run.best.epoch + 1} of {len(run.curve.train_loss)})",
-        number(run.last.nll, 4),
-        percent(run.last.ece),
-        percent(run.last.agreement),
-        "" if run.curve.validation_accuracy is None else percent(run.curve.validation_accuracy[-1]),
-        number(run.seconds, 1),
-        MISSING if run.peak_memory_mb is None else number(run.peak_memory_mb, 0),
-        run.device,
+        seed,
+        ("accuracy", percent(last.accuracy)),
+        (
+            "best epoch (not ranked)",
+            f"{percent(best.accuracy)} (epoch {best.epoch + 1} of {len(run.curve.train_loss)})",
+        ),
+        ("NLL", number(last.nll, 4)),
+        ("ECE", percent(last.ece)),
+        ("agreement", percent(last.agreement)),
     ]
+
+
+def _or_missing(value: float | None) -> str:
+    return MISSING if value is None else percent(value)
+
+
+def _last_validation(run: Run) -> str:
+    return "" if run.curve.validation is None else percent(run.curve.validation[-1])
+
+
+def _effort(run: Run) -> list[str]:
+    memory = MISSING if run.peak_memory_mb is None else number(run.peak_memory_mb, 0)
+    return [number(run.seconds, 1), memory, run.device]
 
 
 def _environment(run_set: RunSet) -> list[tuple[str, str]]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean, median
+from statistics import median
 
+from kd_bench.leaderboard.columns import columns_of
 from kd_bench.results import PLAIN, RunSet
 from kd_bench.statistics import MeanInterval, PairedTest, gap_closed, mean_interval, paired_test
 
@@ -16,28 +17,26 @@ class Summary:
 
     Attributes:
         name: row name.
-        accuracy: mean test accuracy after the last epoch, with its interval.
+        headline: mean test accuracy (AP of detectors) after the last epoch, with its interval.
         against_reference: comparison with the reference row on the seeds that both have; ``None`` for the reference
             itself, or with fewer than two common seeds.
         gap_closed: share of the gap between plain student and teacher; ``None`` without a plain row, or where the
             teacher is not better.
-        ece: mean calibration error.
-        agreement: mean agreement with the teacher.
+        others: means of the scores of :func:`~kd_bench.leaderboard.columns.columns_of` by key.
         relative_time: median training time relative to the plain student's; ``None`` without a plain row that was
             run on the same processor and device.
     """
 
     name: str
-    accuracy: MeanInterval
+    headline: MeanInterval
     against_reference: PairedTest | None
     gap_closed: float | None
-    ece: float
-    agreement: float
+    others: dict[str, float | None]
     relative_time: float | None
 
 
 def summarize(board: Sequence[RunSet], reference: str) -> list[Summary]:
-    """Rows of one board, best mean accuracy first.
+    """Rows of one board, best mean headline first.
 
     Args:
         board: run sets of one protocol and one pair.
@@ -45,13 +44,13 @@ def summarize(board: Sequence[RunSet], reference: str) -> list[Summary]:
     """
     by_name = {run_set.method.name: run_set for run_set in board}
     rows = [_summary(run_set, by_name.get(PLAIN), by_name.get(reference)) for run_set in board]
-    return sorted(rows, key=lambda row: (-row.accuracy.mean, row.name))
+    return sorted(rows, key=lambda row: (-row.headline.mean, row.name))
 
 
 def compare(run_set: RunSet, reference: RunSet) -> PairedTest | None:
-    """Accuracies paired by seed, on the seeds that both have; ``None`` with fewer than two of them."""
-    ours = {run.seed: run.last.accuracy for run in run_set.runs}
-    theirs = {run.seed: run.last.accuracy for run in reference.runs}
+    """Headline scores paired by seed, on the seeds that both have; ``None`` with fewer than two of them."""
+    ours = {run.seed: run.last.headline for run in run_set.runs}
+    theirs = {run.seed: run.last.headline for run in reference.runs}
     common = sorted(ours.keys() & theirs.keys())
     if len(common) < 2:
         return None
@@ -59,16 +58,15 @@ def compare(run_set: RunSet, reference: RunSet) -> PairedTest | None:
 
 
 def _summary(run_set: RunSet, plain: RunSet | None, reference: RunSet | None) -> Summary:
-    accuracy = mean_interval(run_set.accuracies())
+    headline = mean_interval(run_set.headlines())
     return Summary(
         name=run_set.method.name,
-        accuracy=accuracy,
+        headline=headline,
         against_reference=None if reference is None or reference is run_set else compare(run_set, reference),
         gap_closed=None
         if plain is None
-        else gap_closed(accuracy.mean, mean_interval(plain.accuracies()).mean, run_set.teacher.accuracy),
-        ece=fmean(run.last.ece for run in run_set.runs),
-        agreement=fmean(run.last.agreement for run in run_set.runs),
+        else gap_closed(headline.mean, mean_interval(plain.headlines()).mean, run_set.teacher.headline),
+        others={column.key: column.value(run_set) for column in columns_of(run_set.task).others},
         relative_time=None if plain is None else _relative_time(run_set, plain),
     )
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import lightning as L
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
@@ -18,13 +16,10 @@ from typing_extensions import override
 
 from kd_bench.errors import UserError
 from kd_bench.recipe import Recipe
-from kd_bench.training.optimizers import build_optimizer, build_schedule
-
-VALIDATION_ACCURACY = "validation/accuracy"
-TEST_ACCURACY = "test/accuracy"
+from kd_bench.training.learner import TEST, VALIDATION, Learner
 
 
-class Classifier(L.LightningModule):
+class Classifier(Learner):
     """Cross-entropy training of ``network`` under ``recipe``.
 
     Args:
@@ -36,6 +31,8 @@ class Classifier(L.LightningModule):
         splits: what the dataloaders for validation hold, in their order.
         channels_last: whether images and convolutions are laid out channels last.
     """
+
+    score = "accuracy"
 
     def __init__(
         self,
@@ -49,10 +46,10 @@ class Classifier(L.LightningModule):
         channels_last: bool = False,
     ) -> None:
         super().__init__()
-        self.splits = tuple(splits)
-        self.memory_format = torch.channels_last if channels_last else torch.preserve_format
         self.network = network.to(memory_format=torch.channels_last) if channels_last else network
         self.recipe = recipe
+        self.splits = tuple(splits)
+        self.memory_format = torch.channels_last if channels_last else torch.preserve_format
         self._deploy = deploy
         # lets methods size their connectors without touching the training data
         self.example_input_array = torch.zeros(2, *image_shape)
@@ -74,9 +71,9 @@ class Classifier(L.LightningModule):
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
         images, labels = batch
         name, metric = (
-            (VALIDATION_ACCURACY, self.validation_accuracy)
+            (VALIDATION + self.score, self.validation_accuracy)
             if self.splits[dataloader_idx] == "validation"
-            else (TEST_ACCURACY, self.test_accuracy)
+            else (TEST + self.score, self.test_accuracy)
         )
         # made for each batch, since as an attribute it would be trained and saved; its parts are in eval mode already
         network = self.network if self._deploy is None else self._deploy(self.network)
@@ -84,13 +81,9 @@ class Classifier(L.LightningModule):
         self.log(name, metric, on_epoch=True, add_dataloader_idx=False)
 
     @override
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        optimizer = build_optimizer(self.recipe, self.network.parameters())
-        schedule = build_schedule(self.recipe, optimizer, int(self.trainer.estimated_stepping_batches))
-        configured: dict[str, Any] = {"optimizer": optimizer}
-        if schedule is not None:
-            configured["lr_scheduler"] = schedule
-        return configured  # type: ignore[return-value]  # a TypedDict to Lightning, built key by key here
+    def exact(self, score: Tensor, size: int) -> float:
+        """An accuracy is a count over the size of the split."""
+        return round(float(score) * size) / size
 
 
 class ShardedClassifier(Classifier):

@@ -6,14 +6,14 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.functional.classification import binary_calibration_error
 
-from kd_bench.data.base import ClassificationData
+from kd_bench.data.base import BenchmarkData
 from kd_bench.predictions import Predictions
 from kd_bench.results import Scores
 
 ECE_BINS = 15
 
 
-def test_logits(network: nn.Module, data: ClassificationData) -> tuple[Tensor, Tensor]:
+def test_logits(network: nn.Module, data: BenchmarkData) -> tuple[Tensor, Tensor]:
     """Logits ``(N, C)`` and labels ``(N,)`` of the test split, on the CPU; the network is put into eval mode."""
     device = next(network.parameters()).device
     network.eval()

@@ -13,15 +13,14 @@ import lightning as L
 import torch
 from torch import nn
 
-from kd_bench.data.base import ClassificationData
+from kd_bench.data.base import BenchmarkData
 from kd_bench.protocol import TrainerSpec
 from kd_bench.recipe import Recipe
+from kd_bench.tasks.registry import task_named
 from kd_bench.training.checkpoints import Checkpoint, CheckpointFile, UnusableCheckpointError
-from kd_bench.training.classifier import Classifier, ShardedClassifier
 from kd_bench.training.effort import Effort
-from kd_bench.training.loggers import LogEpoch
 from kd_bench.training.machine import FSDP, ONE_DEVICE, explained_sharding, trainer_arguments
-from kd_bench.training.recorder import OnEpoch, Recorder
+from kd_bench.training.recorder import LogEpoch, OnEpoch, Recorder
 from kd_bench.training.resume import Resume
 from kd_bench.training.synchronize import gather, same_buffers
 
@@ -48,7 +47,7 @@ class Fitted:
 def fit(
     network: nn.Module,
     recipe: Recipe,
-    data: ClassificationData,
+    data: BenchmarkData,
     *,
     accelerator: str,
     machine: TrainerSpec = ONE_DEVICE,
@@ -61,7 +60,7 @@ def fit(
     """Train ``network``, from the beginning or from where an interrupted training has left a checkpoint.
 
     Args:
-        network: images → logits; its weights are already drawn. It is trained in place.
+        network: what is trained; its weights are already drawn. It is trained in place.
         recipe: how to train it.
         data: training batches, and what is evaluated after every epoch.
         accelerator: Lightning's accelerator flag, where ``machine`` has none.
@@ -78,22 +77,12 @@ def fit(
         UnusableCheckpointError: if there is a checkpoint, but it does not fit; nothing can be said of ``network`` then.
     """
     _silence()
-    make_module: type[Classifier]
+    whole = network
     if machine.strategy == FSDP:
         # the optimizer's state and the connectors would have to be put together from all ranks
         checkpoint = None
-        whole, make_module = copy.deepcopy(network), ShardedClassifier
-    else:
-        whole, make_module = network, Classifier
-    module = make_module(
-        network,
-        recipe,
-        data.num_classes,
-        data.image_shape,
-        deploy,
-        splits=data.splits(),
-        channels_last=machine.channels_last,
-    )
+        whole = copy.deepcopy(network)
+    module = task_named(data.task).learner(network, recipe, data, machine, deploy)
     if machine.compile:
         torch.compiler.reset()  # what earlier trainings have compiled counts against a limit
         network.compile()
@@ -133,7 +122,7 @@ def fit(
 def _fit_resumed(
     trainer: L.Trainer,
     module: L.LightningModule,
-    data: ClassificationData,
+    data: BenchmarkData,
     checkpoint: Checkpoint,
     effort: Effort,
     *,

@@ -18,9 +18,6 @@ from kd_bench.items import Item
 from kd_bench.names import unknown
 from kd_bench.results import pair_slug, slug
 
-LogEpoch = Callable[[int, Mapping[str, float]], None]
-"""Called after every epoch with its number, from 0, and its numbers."""
-
 _MLFLOW_URI = "MLFLOW_TRACKING_URI"
 
 FLUSH_SECONDS = 1.0

@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from kd_bench.results import Best, Curve
-from kd_bench.training.classifier import TEST_ACCURACY, VALIDATION_ACCURACY
-from kd_bench.training.loggers import LogEpoch
+from kd_bench.results import Best, Curve, DetectionCurve
+from kd_bench.training.learner import TEST, VALIDATION, Learner
 
 OnEpoch = Callable[[int, int], None]
 """Called after every epoch with the number of epochs done and planned."""
+
+LogEpoch = Callable[[int, Mapping[str, float]], None]
+"""Called after every epoch with its number, from 0, and its numbers."""
 
 _TERMS = "kd/"
 
@@ -26,7 +28,7 @@ class DivergedError(RuntimeError):
 
 
 class Recorder(L.Callback):
-    """Keeps the total training loss and the accuracies of every epoch; goes on where a checkpoint ends.
+    """Keeps the total training loss and the scores of every epoch; goes on where a checkpoint ends.
 
     Args:
         on_epoch: called after every epoch.
@@ -71,21 +73,22 @@ class Recorder(L.Callback):
                 "learning rate"
             )
         self._train_loss.append(loss)
+        assert isinstance(pl_module, Learner)
         sizes = [len(loader.dataset) for loader in trainer.val_dataloaders or ()]
-        metrics = trainer.callback_metrics
-        if VALIDATION_ACCURACY in metrics:
-            self._validation.append(_exact(metrics[VALIDATION_ACCURACY], sizes[0]))
-        self._test.append(_exact(metrics[TEST_ACCURACY], sizes[-1]))
+        scores = {}
+        for split, kept, position in ((VALIDATION, self._validation, 0), (TEST, self._test, -1)):
+            name = split + pl_module.score
+            if name in trainer.callback_metrics:
+                kept.append(pl_module.exact(trainer.callback_metrics[name], sizes[position]))
+                scores[name] = kept[-1]
         if self._log is not None:
-            self._log(trainer.current_epoch, self._numbers(trainer))
+            self._log(trainer.current_epoch, self._numbers(trainer, scores))
         if self._on_epoch is not None:
             self._on_epoch(len(self._train_loss), trainer.max_epochs or 0)
 
-    def _numbers(self, trainer: L.Trainer) -> dict[str, float]:
+    def _numbers(self, trainer: L.Trainer, scores: Mapping[str, float]) -> dict[str, float]:
         numbers = {"train/loss": self._train_loss[-1], "learning_rate": trainer.optimizers[0].param_groups[0]["lr"]}
-        if self._validation:
-            numbers[VALIDATION_ACCURACY] = self._validation[-1]
-        numbers[TEST_ACCURACY] = self._test[-1]
+        numbers |= scores
         # those of the epoch as a whole, such as the distribution of a fusion's ratios
         numbers |= {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith(_TERMS)}
         numbers |= {name: _mean(values, trainer) for name, values in self._terms.items()}
@@ -104,12 +107,17 @@ class Recorder(L.Callback):
 
     @property
     def curve(self) -> Curve:
-        """Validation accuracy, if there is a validation split, and training loss of every epoch."""
+        """Of a classifier: validation accuracy, if there is a validation split, and training loss of every epoch."""
         return Curve(validation_accuracy=tuple(self._validation) or None, train_loss=tuple(self._train_loss))
 
     @property
+    def precision_curve(self) -> DetectionCurve:
+        """Of a detector: validation AP, if there is a validation split, and training loss of every epoch."""
+        return DetectionCurve(validation_ap=tuple(self._validation) or None, train_loss=tuple(self._train_loss))
+
+    @property
     def best(self) -> Best:
-        """The first epoch with the highest test accuracy."""
+        """Of a classifier: the first epoch with the highest test accuracy."""
         epoch = max(range(len(self._test)), key=self._test.__getitem__)
         return Best(accuracy=self._test[epoch], epoch=epoch)
 
@@ -119,8 +127,3 @@ def _mean(values: list[Tensor], trainer: L.Trainer) -> float:
     mean = torch.stack(values).double().mean()
     values.clear()
     return float(trainer.strategy.reduce(mean, reduce_op="mean")) if trainer.world_size > 1 else float(mean)
-
-
-def _exact(accuracy: Tensor, size: int) -> float:
-    """Undo the metric's single precision: an accuracy is a count over the size of the split."""
-    return round(float(accuracy) * size) / size
