@@ -36,8 +36,8 @@ _TABLE_HEAD = f"""{_MARK}
 # Methods
 
 One row a method, as `lightning-kd methods --markdown` prints it; every name leads to the method's page. *Taps* says
-what is compared by default: the logits alone, or layers, see [layers and taps](doors.md#layers-and-taps). To write this
-file and the pages anew, run `python docs/generate.py`.
+what is compared by default: the logits alone, the heads of detectors, or layers, see
+[layers and taps](doors.md#layers-and-taps). To write this file and the pages anew, run `python docs/generate.py`.
 """
 
 _TYPES = {
@@ -146,7 +146,7 @@ def _byline(cls: Method) -> str:
 def _facts(cls: Method) -> Iterator[str]:
     yield "no teacher" if not cls.needs_teacher else "the teacher trains along" if cls.trains_teacher else "a teacher"
     facts = {
-        "labels": cls.needs_target,
+        "boxes and labels" if family(cls) == "detection" else "labels": cls.needs_target,
         "one pass over the training set before training": cls.has_setup_pass,
         "a data set with indices": cls.needs_index,
         "with per-sample losses": cls.per_sample is not DistillationMethod.per_sample,

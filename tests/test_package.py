@@ -59,7 +59,7 @@ def test_unknown_method_lists_the_known() -> None:
 
 def test_every_public_loss_is_re_exported() -> None:
     exported = set(lightning_kd.functional.__all__)
-    for family in ("logits", "features", "relations", "online", "self_distillation", "language"):
+    for family in ("logits", "features", "relations", "online", "self_distillation", "detection", "language"):
         module = getattr(__import__(f"lightning_kd.methods.{family}").methods, family)
         losses = {name for name in module.__all__ if name.endswith("_loss")}
         assert losses <= exported, losses - exported

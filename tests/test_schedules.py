@@ -13,6 +13,7 @@ from lightning_kd.methods import discover
 from lightning_kd.methods.logits.kd import KD
 from lightning_kd.schedules import Cosine, Curriculum, Linear, Product, Scheduled, TAIDSchedule, WarmUp, value_at
 from lightning_kd.testing import Rig
+from lightning_kd.testing.rig import inputs_for
 
 
 def at(schedule, **progress):
@@ -187,8 +188,9 @@ def test_most_methods_with_a_temperature_take_a_schedule() -> None:
 @pytest.mark.parametrize("name", temperature_methods())
 def test_a_scheduled_temperature_is_that_of_the_moment(name: str) -> None:
     method = discover()[name]
-    fixed, other = Rig(lambda: method(temperature=2.0)), Rig(lambda: method(temperature=3.0))
-    scheduled = Rig(lambda: method(temperature=Linear(1.0, 3.0)))
+    inputs = inputs_for(method)
+    fixed, other = Rig(lambda: method(temperature=2.0), inputs), Rig(lambda: method(temperature=3.0), inputs)
+    scheduled = Rig(lambda: method(temperature=Linear(1.0, 3.0)), inputs)
     exchange = fixed.exchange()
     torch.manual_seed(1)
     expected = fixed.method(exchange)

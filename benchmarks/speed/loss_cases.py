@@ -13,7 +13,8 @@ from torch import Tensor
 from lightning_kd import functional
 
 REFERENCES = [
-    importlib.import_module(f"references.{family}") for family in ("logits", "tokens", "features", "relations")
+    importlib.import_module(f"references.{family}")
+    for family in ("logits", "tokens", "features", "relations", "pyramids", "heads")
 ]
 
 Loss = Callable[..., Tensor]
@@ -48,6 +49,8 @@ class Sizes:
 RESNET50 = ((256, 56), (512, 28), (1024, 14), (2048, 7))
 FULL = Sizes(256, 1000, 2048, 8000, 2048, RESNET50, 16_384)
 TINY = Sizes(6, 5, 7, 40, 4, ((5, 8), (7, 6), (8, 5)), 9, torch.float64)
+_IMAGE_SIZE = (224, 224)
+_LEVELS = (784, 196, 49)
 
 
 @dataclass(frozen=True)
@@ -167,6 +170,51 @@ def _stages(sizes: Sizes) -> tuple[list[Tensor], list[Tensor]]:
     return [student for student, _ in pairs], [teacher for _, teacher in pairs]
 
 
+def _boxes(sizes: Sizes) -> list[Tensor]:
+    """Seven boxes an image, in pixels of ``_IMAGE_SIZE``."""
+    corners = torch.rand(sizes.batch, 7, 2, dtype=sizes.dtype) * 100
+    return list(torch.cat([corners, corners + 10 + 100 * torch.rand(sizes.batch, 7, 2, dtype=sizes.dtype)], 2))
+
+
+def _anchors(sizes: Sizes) -> list[Tensor]:
+    """Three squares around every position of every stage's map."""
+    found = []
+    for _, side in sizes.stages:
+        stride = _IMAGE_SIZE[0] / side
+        centres = torch.cartesian_prod(*[(torch.arange(side, dtype=sizes.dtype) + 0.5) * stride] * 2).flip(1)
+        reach = torch.tensor([1.0, 1.6, 2.5], dtype=sizes.dtype)[:, None] * stride
+        found.append(torch.cat([centres[:, None] - reach, centres[:, None] + reach], 2).flatten(0, 1))
+    return found
+
+
+def _boxed(sizes: Sizes) -> tuple[list[Tensor], ...]:
+    return *_stages(sizes), *_stages(sizes), _boxes(sizes)
+
+
+def _anchored(sizes: Sizes) -> tuple[list[Tensor], ...]:
+    return *_stages(sizes), _anchors(sizes), _boxes(sizes)
+
+
+def _headed(sizes: Sizes) -> tuple[list[Tensor], ...]:
+    heads = [_map(sizes, 20, side) for _, side in sizes.stages]
+    return *_stages(sizes), [student for student, _ in heads], [teacher for _, teacher in heads]
+
+
+def _crossed(sizes: Sizes) -> tuple[Argument, ...]:
+    logits = [_normal(sizes, sizes.batch, sum(_LEVELS), sizes.classes, grad=grad) for grad in (True, False)]
+    corners = torch.rand(2, sizes.batch, sum(_LEVELS), 2, dtype=sizes.dtype) * 20
+    boxes = torch.cat([corners, corners + 10 + 20 * torch.rand_like(corners)], 3)
+    valid = torch.rand(sizes.batch, sum(_LEVELS)) < 0.9
+    return *logits, boxes[0].requires_grad_(), boxes[1], valid, 50.0
+
+
+def _distributed(sizes: Sizes) -> tuple[Argument, ...]:
+    bins = [_normal(sizes, sizes.batch, sum(_LEVELS), 4, 17, grad=grad) for grad in (True, False)]
+    logits = [_normal(sizes, sizes.batch, sum(_LEVELS), sizes.classes, grad=grad) for grad in (True, False)]
+    chances = torch.rand(2, sizes.batch, sum(_LEVELS), dtype=sizes.dtype)
+    return *bins, *logits, chances[0] < 0.02, (chances[1] - 0.9).clamp(min=0)
+
+
 def _channels(sizes: Sizes, *, grad: bool) -> list[Tensor]:
     return [torch.rand(channels, dtype=sizes.dtype).add(0.5).requires_grad_(grad) for channels, _ in sizes.stages]
 
@@ -258,6 +306,12 @@ CASES: dict[str, Case] = {
     "nd_loss": Case(_class_means),
     "pad_l2_loss": Case(_log_variances),
     "srd_loss": Case(_embeddings),
+    "fgd_loss": Case(_boxed, _fewer(2), {"image_size": _IMAGE_SIZE}),
+    "mgd_loss": Case(_stages, _fewer(4)),
+    "frs_loss": Case(_headed, _fewer(4)),
+    "fgfi_loss": Case(_anchored, _fewer(4)),
+    "cross_kd_loss": Case(_crossed, _fewer(4)),
+    "ld_loss": Case(_distributed, _fewer(4), {"levels": _LEVELS}),
     "similarity_preserving_loss": Case(_stages, _fewer(8)),
     "correlation_congruence_loss": Case(_embeddings),
     "pkt_loss": Case(_embeddings),

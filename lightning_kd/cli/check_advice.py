@@ -25,6 +25,15 @@ _BY_PROBLEM: tuple[tuple[str, str], ...] = (
         "exchange.teacher.logits.",
     ),
     (
+        r"no logits found .* DetectionOutput",
+        "a detector has no logits: read exchange.student.output.dense (one stage) or .regions (two). A method for "
+        "classifiers is checked without --inputs scenes.",
+    ),
+    (
+        r"(no attribute '(pyramid|dense|regions|image_size)'|needs ground-truth boxes)",
+        "only detectors have that, and the method was tried on other networks: check it with --inputs scenes.",
+    ),
+    (
         r"(no attribute|AttributeError)",
         "an exchange has inputs, target, labels, student, teacher, teachers, task_loss, progress and batch; student "
         "and teacher have logits, output and feature(name).",

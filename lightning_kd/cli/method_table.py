@@ -12,6 +12,7 @@ from lightning_kd.methods.base import DistillationMethod
 from lightning_kd.testing.rig import Rig, inputs_for
 
 LOGITS_ONLY = "logits only"
+HEADS = "heads"
 NOTHING = "\N{EN DASH}"
 
 
@@ -22,7 +23,8 @@ class MethodRow:
     Attributes:
         name: class name.
         family: sub-package of :mod:`lightning_kd.methods` that holds it.
-        taps: which layers it compares by default: ``"logits only"``, ``"auto"``, ``"penultimate"`` or the names.
+        taps: what it compares by default: ``"logits only"``, the ``"heads"`` of detectors, or layers: ``"auto"``,
+            ``"penultimate"`` or the names.
         needs_target: whether it needs class labels.
         needs_teacher: whether it needs a teacher.
         needs_index: whether it needs the samples' indices.
@@ -46,7 +48,7 @@ class MethodRow:
         """What the method asks for beside logits, in words."""
         asked = {
             "target": self.needs_target,
-            "features": self.taps != LOGITS_ONLY,
+            "features": self.taps not in (LOGITS_ONLY, HEADS),
             "sample index": self.needs_index,
             "setup pass": self.has_setup_pass,
             "trains teacher": self.trains_teacher,
@@ -123,5 +125,5 @@ def _row(name: str, cls: type[DistillationMethod]) -> MethodRow:
 
 def _taps(method: DistillationMethod) -> str:
     if method.layers is None:
-        return LOGITS_ONLY
+        return HEADS if family(type(method)) == "detection" else LOGITS_ONLY
     return method.layers if isinstance(method.layers, str) else ", ".join(method.layers)

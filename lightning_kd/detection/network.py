@@ -12,7 +12,7 @@ from typing_extensions import override
 from lightning_kd.detection.output import DetectionOutput
 
 Targets = list[dict[str, Tensor]]
-"""For every image ``{"boxes": (G, 4), "labels": (G,)}``, boxes as x1, y1, x2, y2 in pixels; no crowds, no empty boxes."""
+"""For every image ``{"boxes": (G, 4) as x1, y1, x2, y2 in pixels, "labels": (G,)}``; no crowds, no empty boxes."""
 
 
 class DetectionNetwork(nn.Module, ABC):

@@ -109,6 +109,8 @@ class Regions(ABC):
         box_regression: the box predictor's output for the sampled proposals, or ``None``.
         background: index of the background class: 0 in torchvision, ``K`` in mmdet.
         num_classes: ``K + 1``, background included.
+        label_offset: the class index is a ground-truth label plus this: 0 where both count alike (torchvision), -1
+            where only the labels leave out 0 for the background, 1 where only the class indices do.
     """
 
     proposals: list[Tensor] | None
@@ -118,6 +120,7 @@ class Regions(ABC):
     box_regression: Tensor | None
     background: int
     num_classes: int
+    label_offset: int = 0
 
     @abstractmethod
     def classify(self, proposals: list[Tensor]) -> tuple[Tensor, Tensor]:

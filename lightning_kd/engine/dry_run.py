@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import lightning as L
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset, RandomSampler, SequentialSampler
 
 from lightning_kd.engine.network import Network
 from lightning_kd.engine.rng import isolated_rng
@@ -206,11 +207,18 @@ def _collate(loader: DataLoader[Any], dataset: Any, size: int) -> Any:
     count = min(size, len(dataset))
     if count == 0:
         raise NoExampleError("the training data set is empty")
-    samples = [dataset[index] for index in range(count)]
     if loader.batch_size is None and loader.batch_sampler is None:
         # batching is off: an item is a whole batch already
-        return loader.collate_fn(samples[0])
-    return loader.collate_fn(samples)
+        return loader.collate_fn(dataset[_first_key(loader.sampler)])
+    return loader.collate_fn([dataset[index] for index in range(count)])
+
+
+def _first_key(sampler: Any) -> Any:
+    """What the first batch is asked for by; samplers of one's own may have keys that are no indices."""
+    if isinstance(sampler, SequentialSampler | RandomSampler):
+        return 0
+    # a copy: the training's own must not move on
+    return next(iter(copy.deepcopy(sampler)))
 
 
 def _device_of(module: nn.Module) -> torch.device:

@@ -1,5 +1,13 @@
 """Every loss as a pure function on tensors, usable without Lightning. Nothing is defined here."""
 
+from lightning_kd.methods.detection import (
+    cross_kd_loss,
+    fgd_loss,
+    fgfi_loss,
+    frs_loss,
+    ld_loss,
+    mgd_loss,
+)
 from lightning_kd.methods.features import (
     activation_boundary_loss,
     affinity_loss,
@@ -80,12 +88,16 @@ __all__ = [
     "class_attention_transfer_loss",
     "class_correlation_loss",
     "correlation_congruence_loss",
+    "cross_kd_loss",
     "cwd_loss",
     "dist_loss",
     "dkd_loss",
     "factor_transfer_loss",
     "feature_relation_loss",
+    "fgd_loss",
+    "fgfi_loss",
     "forward_kl_loss",
+    "frs_loss",
     "fsp_loss",
     "generalized_jsd_loss",
     "guided_self_distillation_loss",
@@ -95,8 +107,10 @@ __all__ = [
     "kd_loss",
     "kd_svd_loss",
     "label_smoothing_loss",
+    "ld_loss",
     "learned_temperature_kd_loss",
     "logit_standardized_kd_loss",
+    "mgd_loss",
     "mi_alpha_loss",
     "mlkd_loss",
     "mutual_learning_loss",

@@ -1,7 +1,7 @@
 """Distillation methods, one file each: the loss as a pure function, then the class that binds it to an exchange.
 
 Families are sub-packages: ``logits``, ``features``, ``relations``, ``online``,
-``self_distillation``, ``language``. A new file is found by
+``self_distillation``, ``detection``, ``language``. A new file is found by
 :func:`discover`; no list is kept by hand.
 """
 
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from lightning_kd.methods.base import Citation, DistillationMethod
 
 if TYPE_CHECKING:
+    from lightning_kd.methods.detection import *
     from lightning_kd.methods.features import *
     from lightning_kd.methods.language import *
     from lightning_kd.methods.logits import *

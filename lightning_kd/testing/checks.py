@@ -5,14 +5,16 @@ from __future__ import annotations
 import copy
 import io
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from lightning_kd.detection.output import DetectionOutput
 from lightning_kd.engine.exchange import Exchange, View
 from lightning_kd.methods.base import DistillationMethod
 from lightning_kd.testing.rig import Inputs, MethodFactory, Rig
+from lightning_kd.testing.scenes import SCENE_CLASSES, TinyDetector, map_predictions
 
 
 class ContractError(AssertionError):
@@ -68,6 +70,9 @@ def check_teacher_untouched(factory: MethodFactory, inputs: Inputs) -> None:
     if rig.method.trains_teacher or not rig.method.needs_teacher:
         return
     rig.teacher.requires_grad_(True)
+    if isinstance(rig.teacher, TinyDetector):
+        # the student's features may go through the teacher's head; that gradient is theirs
+        rig.teacher.head.requires_grad_(False)
     exchange = rig.exchange(teacher_grad=True)
     torch.manual_seed(1)
     rig.method(exchange).backward()
@@ -126,7 +131,12 @@ def check_half_precision(factory: MethodFactory, inputs: Inputs) -> None:
 
 
 def check_single_sample(factory: MethodFactory, inputs: Inputs) -> None:
-    """A batch of one works, or is refused with a ``ValueError``."""
+    """A batch of one works, or is refused with a ``ValueError``.
+
+    For detectors, that one may also be an image without any box, which a data set is likely to have.
+    """
+    if inputs == "scenes":
+        _check_image_without_boxes(Rig(factory, inputs))
     rig = Rig(factory, inputs)
     torch.manual_seed(1)
     try:
@@ -229,13 +239,10 @@ def check_refusals(factory: MethodFactory, inputs: Inputs) -> None:
     exchange = rig.exchange()
     if rig.method.needs_teacher:
         _require_refusal(rig, _changed(exchange, teachers=[]), "no teacher", must=True)
-        teacher = exchange.teacher
-        wider = torch.cat([teacher.logits, teacher.logits[..., :1]], dim=-1)
-        _require_refusal(
-            rig, _changed(exchange, teachers=[View(wider, teacher.features)]), "a teacher of other classes"
-        )
+        for what, teacher in _unsuitable_teachers(rig, exchange):
+            _require_refusal(rig, _changed(exchange, teachers=[teacher]), what)
     if rig.method.needs_target:
-        _require_refusal(rig, _changed(exchange, target=None), "no labels", must=True)
+        _require_refusal(rig, rig.exchange(target=False), "no labels", must=True)
 
 
 def _require_loss(loss: object, where: str) -> None:
@@ -271,6 +278,33 @@ def _require_refusal(rig: Rig, exchange: Exchange, what: str, *, must: bool = Fa
     _require_loss(loss, f"given {what}")
 
 
+def _unsuitable_teachers(rig: Rig, exchange: Exchange) -> Iterator[tuple[str, View]]:
+    teacher = exchange.teacher
+    if not isinstance(teacher.output, DetectionOutput):
+        wider = torch.cat([teacher.logits, teacher.logits[..., :1]], dim=-1)
+        yield "a teacher of other classes", View(wider, teacher.features)
+        return
+    others = {
+        "a teacher of other classes": TinyDetector(12, "gfl", SCENE_CLASSES + 1).eval(),
+        "a teacher whose boxes are coded in another way": TinyDetector(12, "retinanet").eval(),
+    }
+    for what, other in others.items():
+        other.keep_towers = True
+        with torch.no_grad():
+            yield what, View(other(*exchange.inputs), teacher.features)
+    bare = DetectionOutput(teacher.output.pyramid, teacher.output.image_size)
+    yield "a teacher with neither a one-stage head nor a second stage", View(bare, teacher.features)
+
+
+def _check_image_without_boxes(rig: Rig) -> None:
+    torch.manual_seed(1)
+    loss = rig.method(rig.exchange(1, boxes=False))
+    _require_loss(loss, "for an image without boxes")
+    if loss.requires_grad:
+        loss.backward()
+        _require_gradients(rig.student.named_parameters(), "student for an image without boxes")
+
+
 def _require_explanation(refusal: Exception, what: str) -> None:
     if len(str(refusal)) < 30:
         raise ContractError(f"the refusal of {what} explains nothing: {refusal!s}")
@@ -285,7 +319,9 @@ def _changed(exchange: Exchange, **changes: object) -> Exchange:
 
 def _map_tensors(exchange: Exchange, function: Callable[[Tensor], Tensor]) -> Exchange:
     def view(source: View) -> View:
-        return View(function(source.logits), {name: function(value) for name, value in source.features.items()})
+        detected = isinstance(source.output, DetectionOutput)
+        output = map_predictions(source.output, function) if detected else function(source.logits)
+        return View(output, {name: function(value) for name, value in source.features.items()})
 
     inputs: Sequence[object] = [
         function(x) if isinstance(x, Tensor) and x.is_floating_point() else x for x in exchange.inputs

@@ -61,7 +61,8 @@ def run_contract(
 
     Args:
         factory: makes a fresh, unbuilt method, for example the class itself.
-        inputs: which tiny networks to use; by default tokens for the language family, else images.
+        inputs: which tiny networks to use: images, tokens (language models) or scenes (detectors). By default what
+            suits the method's family, see :func:`~lightning_kd.testing.rig.inputs_for`; images for your own.
         trainer: also run the checks that train with a Trainer.
 
     Yields:

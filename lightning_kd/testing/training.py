@@ -23,11 +23,12 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_kd.data import WithIndex
+from lightning_kd.data import IndexedCollate, WithIndex
 from lightning_kd.distillation import Distillation
 from lightning_kd.testing.checks import ContractError
-from lightning_kd.testing.networks import TinyCNN, TinyTokens, image_batch, token_batch
-from lightning_kd.testing.rig import NUM_SAMPLES, Inputs, MethodFactory, inputs_for
+from lightning_kd.testing.networks import image_batch, token_batch
+from lightning_kd.testing.rig import NUM_SAMPLES, Inputs, MethodFactory, inputs_for, tiny_network
+from lightning_kd.testing.scenes import collate_scenes, scene_samples
 
 _BATCH_SIZE = 8
 
@@ -36,16 +37,19 @@ class TinyModule(L.LightningModule):
     """A tiny student. It seeds every step, so that a resumed run draws the random numbers of a whole one.
 
     Args:
-        inputs: images or tokens.
+        inputs: what its network sees.
     """
 
     def __init__(self, inputs: Inputs) -> None:
         super().__init__()
-        self.model = TinyTokens(16) if inputs == "tokens" else TinyCNN((8, 12, 16), 2)
+        self.model = tiny_network(inputs, teacher=False)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """Cross-entropy."""
+        """Cross-entropy, or the sum of the detector's losses."""
         torch.manual_seed(self.global_step)
+        if isinstance(batch, dict):
+            output = self.model(batch["images"], batch["sizes"], batch["targets"])
+            return torch.stack(list(output.losses.values())).sum()
         x, y = batch
         return F.cross_entropy(self.model(x).flatten(0, -2), y.flatten())
 
@@ -176,7 +180,7 @@ def _train_on_this_rank(factory: MethodFactory, inputs: Inputs, folder: str) -> 
 
 def _prepare(factory: MethodFactory, inputs: Inputs, seed: int = 0) -> tuple[TinyModule, Distillation]:
     torch.manual_seed(100)
-    teacher = TinyTokens(24) if inputs == "tokens" else TinyCNN((12, 20, 24), 1)
+    teacher = tiny_network(inputs, teacher=True)
     torch.manual_seed(seed)
     module, method = TinyModule(inputs), factory()
     # Published weights reach thousands and belong to published recipes; here the networks must only move.
@@ -185,6 +189,9 @@ def _prepare(factory: MethodFactory, inputs: Inputs, seed: int = 0) -> tuple[Tin
 
 
 def _loader(inputs: Inputs) -> DataLoader[Any]:
+    if inputs == "scenes":
+        collate = IndexedCollate(collate_scenes)
+        return DataLoader(WithIndex(scene_samples(NUM_SAMPLES)), batch_size=_BATCH_SIZE, collate_fn=collate)
     make = token_batch if inputs == "tokens" else image_batch
     return DataLoader(WithIndex(TensorDataset(*make(NUM_SAMPLES))), batch_size=_BATCH_SIZE)
 

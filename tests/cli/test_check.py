@@ -139,6 +139,23 @@ def test_a_language_method_is_tried_on_tokens(only: Any) -> None:
     assert main(["check", path, "--skip_digits"]) == 1
 
 
+def test_a_detection_method_is_tried_on_scenes(only: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    only("scalar", "gradients")
+    path = method(
+        "def logits(self, exchange):\n"
+        "    student, teacher = exchange.student.output.dense, exchange.teacher.output.dense\n"
+        "    return student.class_logits[0].float(), teacher.class_logits[0].detach().float()"
+    )
+    assert main(["check", path, "--inputs", "scenes"]) == 0
+    assert "digits" not in capsys.readouterr().out
+    assert main(["check", path, "--skip_digits"]) == 1
+    assert "check it with --inputs scenes" in capsys.readouterr().out
+    assert main(["check", method("pass"), "--inputs", "scenes"]) == 1
+    output = capsys.readouterr().out
+    assert "no logits found in the network's output of type DetectionOutput" in output
+    assert "A method for classifiers is checked without --inputs scenes" in output
+
+
 # constructors
 
 

@@ -6,7 +6,14 @@ import pytest
 from torch import Tensor
 
 from lightning_kd.cli.main import main
-from lightning_kd.cli.method_table import LOGITS_ONLY, NOTHING, has_extra_parameters, markdown_table, method_rows
+from lightning_kd.cli.method_table import (
+    HEADS,
+    LOGITS_ONLY,
+    NOTHING,
+    has_extra_parameters,
+    markdown_table,
+    method_rows,
+)
 from lightning_kd.engine.exchange import Exchange
 from lightning_kd.methods import discover, family
 from lightning_kd.methods.base import Citation, DistillationMethod
@@ -28,7 +35,8 @@ def test_every_discovered_method_has_a_row() -> None:
     assert rows.keys() == discover().keys()
     for name, cls in discover().items():
         assert rows[name].family == family(cls)
-        assert (rows[name].taps != LOGITS_ONLY) == cls().needs_features
+        assert (rows[name].taps not in (LOGITS_ONLY, HEADS)) == cls().needs_features
+        assert rows[name].taps != (LOGITS_ONLY if family(cls) == "detection" else HEADS)
 
 
 def test_needs_of_known_methods() -> None:

@@ -36,6 +36,11 @@ PERFECT_STUDENT: dict[str, float] = {
     "RKD": 0.0,
     "SP": 0.0,
     "WSLD": 0.0,
+    # detection
+    "CrossKD": 0.0,
+    "DKDDet": 0.0,
+    "FGD": 0.0,
+    "LD": 0.0,
     # language
     "AdaptiveKL": 0.0,
     "ForwardKL": 0.0,

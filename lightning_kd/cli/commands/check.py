@@ -19,9 +19,10 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--init", metavar="JSON", help="""Constructor arguments, such as '{"temperature": 4}'.""")
     parser.add_argument(
         "--inputs",
-        type=Literal["images", "tokens"],
+        type=Literal["images", "tokens", "scenes"],
         default="images",
-        help="What the tiny networks of the contract tests see; tokens for language models (then no digits).",
+        help="What the tiny networks of the contract tests see; tokens for language models, scenes for object "
+        "detectors (then no digits).",
     )
     parser.add_argument("--skip_digits", action="store_true", help="Only the contract tests, no training on digits.")
     options = parser.parse_args(list(arguments))
