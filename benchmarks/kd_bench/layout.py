@@ -11,6 +11,9 @@ PLANS = "plan"
 RUNS = "runs"
 LOGS = "logs"
 
+TEACHER_DETECTIONS = "teacher.npz"
+"""What the pair's teacher found on the test images; beside the detections of its students."""
+
 
 def item_file(
     output: Path, kind: str, protocol: str, method: str, student: str, teacher: str, seed: int, extension: str

@@ -19,9 +19,26 @@ from kd_bench.recipe import Recipe
 from kd_bench.results import slug
 from kd_bench.storage import write_atomic
 
+
+def _write_coco(directory: Path, *, train: int, val: int) -> dict[str, Any]:
+    from kd_bench.detection.miniature_coco import write_coco
+
+    return write_coco(directory, train=train, val=val)
+
+
 _WRITERS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "kd_bench.data.cifar.CIFAR100": partial(write_cifar100, train=16, test=10),
     "kd_bench.data.fashion.FashionMNIST": write_fashion,
+    # at the real size detectors are slow on a CPU
+    "kd_bench.detection.coco.COCO": lambda directory: {
+        **_write_coco(directory, train=16, val=4),
+        "min_size": [64],
+        "max_size": 96,
+    },
+    "kd_bench.detection.digit_scenes.DigitScenes": lambda directory: {
+        "scenes": {"height": 48, "width": 64, "train": 16, "validation": 6, "test": 8, "largest": 24},
+        "root": str(directory),
+    },
     "kd_bench.data.imagenet.ImageNet": lambda directory: {
         **write_imagenet(directory, train=2, val=1),
         # the networks take images of any size, and at the real one they are slow on a CPU
@@ -56,7 +73,7 @@ def write_teachers(protocol: Protocol, directory: Path) -> dict[str, TeacherSour
         directory: where to write.
 
     Returns:
-        Where they are.
+        Where they are; nowhere for detectors, whose teachers are trained for an epoch.
     """
     data = open_data(protocol.data, protocol.student_recipe, 0)
     if not isinstance(data, ClassificationData):

@@ -70,11 +70,18 @@ class Constant(Spec):
 
 
 class MultiStep(Spec):
-    """The learning rate is multiplied by ``gamma`` when an epoch in ``milestones`` begins."""
+    """The learning rate is multiplied by ``gamma`` when an epoch in ``milestones`` begins.
+
+    Attributes:
+        warmup_steps: steps over which it first rises linearly from a thousandth of its value.
+    """
+
+    added_later: ClassVar[frozenset[str]] = frozenset({"warmup_steps"})
 
     name: Literal["multi-step"]
     milestones: tuple[Whole, ...]
     gamma: Positive = 0.1
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
 
 
 class OneCycle(Spec):

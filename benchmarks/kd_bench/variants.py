@@ -10,7 +10,7 @@ from kd_bench.data.base import data_class
 from kd_bench.errors import UserError
 from kd_bench.miniature import write_data, write_teachers
 from kd_bench.protocol import Protocol
-from kd_bench.recipe import Cosine, MultiStep, Recipe
+from kd_bench.recipe import Cosine, MultiStep, Recipe, TeacherRecipe
 
 QUICK = "-quick"
 TUNING = "-tuning"
@@ -72,7 +72,11 @@ def miniature(protocol: Protocol, directory: Path) -> Protocol:
             **_recipes(protocol, _tiny),
         }
     )
-    return small.model_copy(update={"teachers": write_teachers(small, directory / "teachers")})
+    teachers = write_teachers(small, directory / "teachers")
+    if protocol.teachers and not teachers:
+        recipe = TeacherRecipe.model_validate({**small.student_recipe.model_dump(), "seed": 0}, strict=False)
+        small = small.model_copy(update={"teacher_recipe": small.teacher_recipe or recipe})
+    return small.model_copy(update={"teachers": teachers})
 
 
 def shortened(recipe: R, epochs: int) -> R:

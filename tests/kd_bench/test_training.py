@@ -46,6 +46,15 @@ def test_multi_step_falls_at_its_milestones(tiny: Protocol) -> None:
     assert _rates(recipe, 6) == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
 
 
+def test_multi_step_may_rise_first(tiny: Protocol) -> None:
+    schedule = MultiStep(name="multi-step", milestones=(2, 3), warmup_steps=5)
+    rates = _rates(tiny.student_recipe.model_copy(update={"schedule": schedule, "epochs": 4}), steps=16)
+    peak = tiny.student_recipe.optimizer.lr
+    rise = [0.001 + 0.999 * step / 5 for step in range(5)]
+    expected = [*rise, 1, 1, 1, *[0.1] * 4, *[0.01] * 4]
+    assert rates == pytest.approx([peak * factor for factor in expected])
+
+
 def test_adamw_and_a_constant_rate(tiny: Protocol) -> None:
     recipe = tiny.student_recipe.model_copy(
         update={"optimizer": AdamW(name="adamw", lr=0.01, weight_decay=0.2), "schedule": Constant(name="constant")}

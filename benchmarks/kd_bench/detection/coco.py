@@ -6,7 +6,7 @@ Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014, arXiv:1405.0
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,8 @@ class COCO(DetectionData):
         split_seed: determines the parts.
         validation_fraction: share of the training images that ``tuning`` scores on.
         numbering: of the classes in targets; ``ids`` for detectors with torchvision's public weights as teachers.
+        min_size: lengths of the shorter side of an image, see :attr:`~kd_bench.detection.data.DetectionData.scale`.
+        max_size: the longest side.
         ratio_factor: see :class:`~kd_bench.detection.loaders.GroupedDraws`.
         root: where the files are; by default ``coco`` in :func:`~kd_bench.data.places.data_dir`.
         counts: number of images in ``train`` and ``val``.
@@ -58,12 +60,15 @@ class COCO(DetectionData):
         split_seed: int = 0,
         validation_fraction: float = 0.04,
         numbering: Numbering = "contiguous",
+        min_size: Sequence[int] = (800,),
+        max_size: int = 1333,
         ratio_factor: int = 3,
         root: str | None = None,
         counts: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__(batch_size, seed, augmentation, numbering=numbering, ratio_factor=ratio_factor)
         self.part = check_part(part)
+        self.scale = tuple(min_size), max_size
         self._counts = {**COUNTS, **(counts or {})}
         self._parts = fixed_split(self._counts["train"], validation_fraction, split_seed)
         self._root = find_coco(None if root is None else Path(root))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,17 @@ class Detections:
         """Those of one image with a score of ``least`` or more."""
         kept = (self.image_id == image_id) & (self.score >= least)
         return Detections(self.image_id[kept], self.label[kept], self.score[kept], self.box[kept])
+
+
+def concatenate(parts: Sequence[Detections]) -> Detections:
+    """Detections on different images together.
+
+    Args:
+        parts: at least one.
+    """
+    columns = {key: np.concatenate([getattr(part, key) for part in parts]) for key in _KEYS}
+    order = np.argsort(columns["image_id"], kind="stable")
+    return Detections(**{key: column[order] for key, column in columns.items()})
 
 
 def write_detections(path: Path, detections: Detections) -> None:

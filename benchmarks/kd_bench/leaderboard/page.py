@@ -65,7 +65,7 @@ def build_page(
             css=Markup(style),
             generated=generated,
             has_reported=bool(unmeasured) or any(board.reported for board in boards),
-            policy=_policy(style, script),
+            policy=_policy(style, script, pictures=any(board.detections for board in boards)),
             script=Markup(script),
             tasks=[columns_of(task) for task in sorted({run_set.task for run_set in run_sets})],
             tie_rule=TIE_RULE,
@@ -90,10 +90,11 @@ def _asset(name: str) -> str:
     return resources.files("kd_bench.leaderboard").joinpath("templates", name).read_text(encoding="utf-8")
 
 
-def _policy(style: str, script: str) -> str:
+def _policy(style: str, script: str, *, pictures: bool) -> str:
     """A content security policy under which nothing is loaded and only our own style and script are obeyed."""
     rules = {
         "default-src": "'none'",
+        **({"img-src": "data:"} if pictures else {}),
         "style-src": _hash_source(style),
         "script-src": _hash_source(script),
         "base-uri": "'none'",

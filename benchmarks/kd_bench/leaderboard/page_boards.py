@@ -11,6 +11,7 @@ from typing import Any
 from kd_bench.errors import UserError
 from kd_bench.leaderboard.columns import TaskColumns, columns_of
 from kd_bench.leaderboard.page_columns import Column, page_columns
+from kd_bench.leaderboard.page_detections import DetectionFigures, detection_figures
 from kd_bench.leaderboard.page_format import number, percent
 from kd_bench.leaderboard.page_plot import Axis, Tick, choose_axis
 from kd_bench.leaderboard.page_reliability import Place, reliability_entry
@@ -84,7 +85,8 @@ class Board:
         task: what the task is judged by.
         columns: the columns of the table.
         plot: the plot of the headline.
-        reliability: one entry a row that has predictions, in the order of the rows.
+        reliability: one entry a row that has predictions, in the order of the rows; classifiers only.
+        detections: curves and pictures of detectors.
         quotes: row name → the reported figure that is named beside it; the rows are not sorted or compared by it.
         reported: the reported figures of the pair, or ``None``.
     """
@@ -102,6 +104,7 @@ class Board:
     columns: list[Column]
     plot: Plot
     reliability: list[dict[str, Any]]
+    detections: DetectionFigures | None
     quotes: dict[str, Quote]
     reported: ReportedTable | None
 
@@ -139,7 +142,12 @@ def _board(run_sets: list[RunSet], folders: Mapping[Place, Path], reported: Repo
             f"{', '.join(twice)} has more than one run set for {board_id}. Keep one of them: point at one results "
             "directory, not at a folder that holds several."
         )
-    entries = (reliability_entry(by_name[row.name], folders) for row in rows)
+    entries: list[dict[str, Any] | None] = []
+    figures_of_boxes = None
+    if first.task == "classification":
+        entries = [reliability_entry(by_name[row.name], folders) for row in rows]
+    else:
+        figures_of_boxes = detection_figures([by_name[row.name] for row in rows], folders)
     student, teacher = first.student.name, first.teacher.name
     figures = reported.of_pair(first.protocol.id, student, teacher)
     return Board(
@@ -156,6 +164,7 @@ def _board(run_sets: list[RunSet], folders: Mapping[Place, Path], reported: Repo
         columns=page_columns(task),
         plot=_plot(rows, first.teacher.headline),
         reliability=[entry for entry in entries if entry],
+        detections=figures_of_boxes,
         quotes=quotes(run_sets, reported),
         reported=reported_table(figures, student, teacher),
     )

@@ -12,6 +12,8 @@ from torch.optim import Optimizer
 
 from kd_bench.recipe import SGD, Constant, Cosine, MultiStep, Recipe
 
+_WARMUP_START = 0.001
+
 
 def build_optimizer(recipe: Recipe, parameters: Iterable[nn.Parameter]) -> Optimizer:
     """The recipe's optimizer over ``parameters``."""
@@ -47,6 +49,9 @@ def build_schedule(recipe: Recipe, optimizer: Optimizer, total_steps: int) -> di
     schedule = recipe.schedule
     if isinstance(schedule, Constant):
         return None
+    if isinstance(schedule, MultiStep) and schedule.warmup_steps:
+        rise = multi_step_factor(schedule, total_steps / recipe.epochs)
+        return {"scheduler": torch.optim.lr_scheduler.LambdaLR(optimizer, rise), "interval": "step"}
     if isinstance(schedule, MultiStep):
         steps = torch.optim.lr_scheduler.MultiStepLR(optimizer, list(schedule.milestones), schedule.gamma)
         return {"scheduler": steps, "interval": "epoch"}
@@ -58,6 +63,22 @@ def build_schedule(recipe: Recipe, optimizer: Optimizer, total_steps: int) -> di
         optimizer, recipe.optimizer.lr, total_steps=total_steps, pct_start=schedule.warmup, cycle_momentum=False
     )
     return {"scheduler": cycle, "interval": "step"}
+
+
+def multi_step_factor(schedule: MultiStep, steps_per_epoch: float) -> Callable[[int], float]:
+    """What the learning rate is multiplied with in each step.
+
+    Args:
+        schedule: milestones and warm-up.
+        steps_per_epoch: optimizer steps of an epoch.
+    """
+
+    def factor(step: int) -> float:
+        passed = sum(step >= round(milestone * steps_per_epoch) for milestone in schedule.milestones)
+        share = min(1.0, step / schedule.warmup_steps) if schedule.warmup_steps else 1.0
+        return float(schedule.gamma**passed * (_WARMUP_START + (1 - _WARMUP_START) * share))
+
+    return factor
 
 
 def cosine_factor(schedule: Cosine, lr: float, epochs: int) -> Callable[[int], float]:
