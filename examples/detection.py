@@ -1,8 +1,8 @@
 """Distilling an object detector: a wide RetinaNet teaches a narrow one by its feature pyramid.
 
 Both are ordinary torchvision models. ``Detector`` makes LightningModules of them, whose network can be distilled. The
-scenes are rectangles and discs on noise; the colour is the class. The student is trained alone and with PKD,
-from the same weights. The table shows the average precision over new scenes.
+scenes are rectangles and discs on noise; the colour is the class. The student is trained alone and with PKD, from the
+same weights. The table shows the average precision over new scenes.
 
 Run it with ``python examples/detection.py``; it takes half a minute on one CPU core. One seed, a small problem:
 the table shows how to compare, not how much a method gains.

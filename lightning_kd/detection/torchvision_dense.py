@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -19,8 +20,21 @@ from lightning_kd.detection.torchvision_tower import branch_of, run_branch, towe
 from lightning_kd.methods.checks import at_least_float32
 
 
+@dataclass(frozen=True)
+class HeadMaps:
+    """What a head made of the pyramid; see :class:`~lightning_kd.detection.output.Dense`."""
+
+    class_logits: list[Tensor]
+    box_regression: list[Tensor]
+    centerness: list[Tensor] | None
+    towers: dict[Branch, list[list[Tensor]]]
+
+
 class OneStageNetwork(TorchvisionNetwork):
     """A RetinaNet or FCOS of torchvision.
+
+    Without gradients the head, a good part of the work, runs when its maps are asked for: methods that compare pyramids
+    never do that to the teacher.
 
     Args:
         model: the torchvision model.
@@ -43,22 +57,35 @@ class OneStageNetwork(TorchvisionNetwork):
             assert targets is not None
             self.check_targets(targets, sizes)
         pyramid = list(self.features(images).values())
-        head, keep = self.model.head, self.keep_towers
-        classes = run_branch(head.classification_head, pyramid, keep=keep)
-        boxes = run_branch(head.regression_head, pyramid, keep=keep)
+        run_head = partial(self._run_head, pyramid, self.keep_towers)
         dense = TorchvisionDense(
             self.model,
-            pass_through(self.classification, classes.predictions),
-            pass_through(self.regression, boxes.predictions),
-            boxes.centerness or None,
+            run_head,
+            pyramid,
             anchors_of(self.model.anchor_generator, on_images(images, sizes), pyramid),
             (int(images.shape[-2]), int(images.shape[-1])),
             targets,
         )
-        if keep:
-            dense.towers = {"classification": classes.towers, "regression": boxes.towers}
+        if torch.is_grad_enabled() or self._is_tapped():
+            dense.maps = run_head()
         losses = dense.compute_losses() if learns else {}
         return DetectionOutput(pyramid, dense.image_size, losses, dense=dense)
+
+    def _run_head(self, pyramid: list[Tensor], keep: bool) -> HeadMaps:
+        head = self.model.head
+        classes = run_branch(head.classification_head, pyramid, keep=keep)
+        boxes = run_branch(head.regression_head, pyramid, keep=keep)
+        return HeadMaps(
+            pass_through(self.classification, classes.predictions),
+            pass_through(self.regression, boxes.predictions),
+            boxes.centerness or None,
+            {"classification": classes.towers, "regression": boxes.towers} if keep else {},
+        )
+
+    def _is_tapped(self) -> bool:
+        """Whether anybody waits for the head's layers to run."""
+        head = (self.model.head, self.classification, self.regression)
+        return any(layer._forward_hooks or layer._forward_pre_hooks for part in head for layer in part.modules())
 
     @override
     def detect(self, output: DetectionOutput, sizes: list[tuple[int, int]]) -> Detections:
@@ -79,9 +106,8 @@ class TorchvisionDense(Dense):
 
     Args:
         model: the torchvision model.
-        class_logits: one map a level.
-        box_regression: one map a level.
-        centerness: one map a level, or ``None``.
+        run_head: makes the head's maps.
+        pyramid: the maps that the head is given.
         anchors: of every image, over all levels.
         image_size: ``(H, W)`` of the padded images.
         targets: ground truth of every image, or ``None``.
@@ -90,24 +116,49 @@ class TorchvisionDense(Dense):
     def __init__(
         self,
         model: Any,
-        class_logits: list[Tensor],
-        box_regression: list[Tensor],
-        centerness: list[Tensor] | None,
+        run_head: Callable[[], HeadMaps],
+        pyramid: list[Tensor],
         anchors: list[Tensor],
         image_size: tuple[int, int],
         targets: Targets | None,
     ) -> None:
-        self._model, self._targets, self._precision = model, targets, Precision(class_logits[0])
+        self._model, self._run_head, self._targets = model, run_head, targets
+        self._precision = Precision(pyramid[0])
         self._image_anchors = anchors
         self.image_size = image_size
         self.kind = "fcos" if isinstance(model, FCOS) else "retinanet"
-        self.class_logits, self.box_regression, self.centerness = class_logits, box_regression, centerness
         self.num_classes = model.head.classification_head.num_classes
-        self.anchors_per_position = class_logits[0].shape[1] // self.num_classes
-        sizes = [value.shape[2] * value.shape[3] * self.anchors_per_position for value in class_logits]
+        self.anchors_per_position = model.head.classification_head.num_anchors
+        sizes = [value.shape[2] * value.shape[3] * self.anchors_per_position for value in pyramid]
         self.anchors = list(anchors[0].split(sizes))
-        self.strides = [image_size[0] // value.shape[2] for value in class_logits]
-        self.towers, self.tower_depth = {}, tower_depth(model.head)
+        self.strides = [image_size[0] // value.shape[2] for value in pyramid]
+        self.tower_depth = tower_depth(model.head)
+
+    @cached_property
+    def maps(self) -> HeadMaps:
+        """The head's maps, made when they are asked for unless they exist."""
+        with torch.no_grad(), self._precision.again():
+            return self._run_head()
+
+    @cached_property
+    def class_logits(self) -> list[Tensor]:  # type: ignore[override]
+        """See :class:`~lightning_kd.detection.output.Dense`."""
+        return self.maps.class_logits
+
+    @cached_property
+    def box_regression(self) -> list[Tensor]:  # type: ignore[override]
+        """See :class:`~lightning_kd.detection.output.Dense`."""
+        return self.maps.box_regression
+
+    @cached_property
+    def centerness(self) -> list[Tensor] | None:  # type: ignore[override]
+        """See :class:`~lightning_kd.detection.output.Dense`."""
+        return self.maps.centerness
+
+    @cached_property
+    def towers(self) -> dict[Branch, list[list[Tensor]]]:  # type: ignore[override]
+        """See :class:`~lightning_kd.detection.output.Dense`."""
+        return self.maps.towers
 
     @cached_property
     def assigned(self) -> list[Tensor] | None:  # type: ignore[override]  # made when asked for: a teacher rarely is

@@ -34,7 +34,9 @@ class Users(L.LightningModule):
 
 @pytest.mark.parametrize("door", [1, 2])
 @pytest.mark.parametrize("name", ["retinanet_resnet18_fpn", "fasterrcnn_resnet18_fpn"])
-@pytest.mark.parametrize("method", [FitNet, CWD, PKD])
+@pytest.mark.parametrize(
+    "method", [FitNet, pytest.param(CWD, marks=pytest.mark.slow), pytest.param(PKD, marks=pytest.mark.slow)]
+)
 def test_feature_methods_work_on_taps_of_the_users_model(method: Any, name: str, door: int):
     student, plain = Users(name), Users(name)
     teacher = small_detector(name, seed=1).model

@@ -113,6 +113,37 @@ def test_a_frozen_teachers_head_passes_gradients_to_the_students_features(name: 
     assert all(parameter.grad is None for parameter in teacher.parameters())
 
 
+@pytest.mark.parametrize("name", ONE_STAGE[::2])
+def test_a_teachers_head_runs_when_it_is_asked_for(name: str):
+    network = small_detector(name).eval()
+    called = []
+    convolution = network.model.head.classification_head.cls_logits
+    original = convolution.forward
+    convolution.forward = lambda value: (called.append(value.dtype), original(value))[1]
+    with torch.no_grad():
+        dense = run(network).dense
+        expected = network.model.head(run(network).pyramid)["cls_logits"]
+    called.clear()
+    assert dense.assigned is not None
+    assert dense.anchors[0].shape[1] == 4
+    assert called == []
+    assert dense.class_logits[0].shape[0] == 2
+    assert len(called) == 5
+    assert not dense.class_logits[0].requires_grad
+    assert torch.equal(dense.predictions()["cls_logits"], expected)
+    assert dense.towers == {}
+    assert len(called) == 5
+
+
+@pytest.mark.parametrize("layer", ["classification.1", "model.head.regression_head.bbox_reg"])
+def test_a_tap_in_the_head_makes_it_run(layer: str):
+    network, seen = small_detector(ONE_STAGE[0]).eval(), []
+    layers_of(network)[layer].register_forward_hook(lambda module, args, output: seen.append(output))
+    with torch.no_grad():
+        run(network)
+    assert seen
+
+
 def test_towers_are_kept_only_when_asked_for():
     network = small_detector(ONE_STAGE[0]).train()
     assert run(network).dense.towers == {}

@@ -140,8 +140,7 @@ _SMALL: dict[str, Callable[..., DetectionNetwork]] = {
     "small_retinanet_8": partial(_small_retinanet, width=8, blocks=(1, 1, 1, 1)),
     "small_retinanet_24": partial(_small_retinanet, width=24, blocks=(1, 2, 2, 2)),
     "small_fcos_8": partial(_small_fcos, width=8, blocks=(1, 1, 1, 1)),
-    "small_fcos_16": partial(_small_fcos, width=16, blocks=(1, 1, 1, 1)),
-    "small_retinanet_16": partial(_small_retinanet, width=16, blocks=(1, 1, 1, 1)),
+    "small_fcos_24": partial(_small_fcos, width=24, blocks=(1, 2, 2, 2)),
     "small_fasterrcnn_8": partial(_small_faster_rcnn, width=8, blocks=(1, 1, 1, 1)),
     "small_fasterrcnn_24": partial(_small_faster_rcnn, width=24, blocks=(1, 2, 2, 2)),
 }

@@ -62,7 +62,7 @@ def protocol(tmp_path_factory: pytest.TempPathFactory) -> Protocol:
             "checksum": checksum,
         },
         "pairs": {
-            "one-stage": {"student": "small_retinanet_8", "teacher": "small_retinanet_16"},
+            "one-stage": {"student": "small_retinanet_8", "teacher": "small_retinanet_24"},
             "two-stage": {"student": "small_fasterrcnn_8", "teacher": "small_fasterrcnn_24"},
         },
         "teacher_recipe": {**RECIPE, "epochs": 1},
@@ -179,7 +179,7 @@ def test_the_data_serves_a_module_of_ones_own(protocol: Protocol) -> None:
             self.images += batch[0]
 
     data = DigitScenes(4, 0, {"flip": 0.0}, **protocol.data.parameters)
-    student, teacher = (Detector(create_network(f"small_retinanet_{width}", 11)) for width in (8, 16))
+    student, teacher = (Detector(create_network(f"small_retinanet_{width}", 11)) for width in (8, 24))
     seen = Seen()
     trainer = L.Trainer(
         max_steps=1,
