@@ -94,7 +94,7 @@ class OneStageNetwork(TorchvisionNetwork):
         anchors = output.dense.anchors
         # views of joined tensors, as in torchvision: where tensors begin in memory can decide the last bit of a score
         predictions = {
-            name: list(value.split([len(level) for level in anchors], dim=1))
+            name: list(torch.split(value, [len(level) for level in anchors], dim=1))
             for name, value in output.dense.predictions().items()
         }
         found: Detections = self.model.postprocess_detections(predictions, [anchors] * len(sizes), sizes)
@@ -130,7 +130,7 @@ class TorchvisionDense(Dense):
         self.num_classes = model.head.classification_head.num_classes
         self.anchors_per_position = model.head.classification_head.num_anchors
         sizes = [value.shape[2] * value.shape[3] * self.anchors_per_position for value in pyramid]
-        self.anchors = list(anchors[0].split(sizes))
+        self.anchors = list(torch.split(anchors[0], sizes))
         self.strides = [image_size[0] // value.shape[2] for value in pyramid]
         self.tower_depth = tower_depth(model.head)
 
