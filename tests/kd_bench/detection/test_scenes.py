@@ -206,7 +206,7 @@ class TestData:
 
     def test_it_is_loaded(self, data: DigitScenes) -> None:
         assert data.checksum() == KNOWN
-        assert data.splits() == ("validation", "test")
+        assert data.splits() == ("validation",)
         assert len(list(data.train_dataloader())) == 3
         images, targets = next(iter(data.test_dataloader()))
         assert (len(images), images[0].shape, len(targets)) == (4, (3, 96, 128), 4)
