@@ -118,6 +118,8 @@ class Item:
         }
         if self.row.warmup:
             decides["warmup"] = self.row.warmup
+        if self.row.warmup_steps:
+            decides["warmup_steps"] = self.row.warmup_steps
         if self.protocol.trainer != TrainerSpec():
             decides["trainer"] = self.protocol.trainer.model_dump(mode="json")
         return json_sha256(decides)

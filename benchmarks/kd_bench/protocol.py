@@ -74,6 +74,19 @@ class TeacherSource(Spec):
         return self
 
 
+class Start(Spec):
+    """How a student starts, where that is not with random weights.
+
+    Attributes:
+        options: constructor arguments with which the library itself brings weights, such as torchvision's
+            ``backbone_weights``.
+        inherits: whether it takes over from its teacher all but the backbone, as far as names and shapes agree.
+    """
+
+    options: dict[str, JsonValue] = Field(default_factory=dict)
+    inherits: bool = False
+
+
 class TrainerSpec(Spec):
     """How a run uses the machine. Not part of the recipe, whose batch size is that of all devices together.
 
@@ -121,6 +134,7 @@ class MethodRow(Spec):
             validation split.
         warmup: number of epochs in which the method's weight rises linearly: ``min(epoch / warmup, 1)``, with the first
             epoch counted as 1.
+        warmup_steps: the same in optimizer steps, with the first counted as 0.
         task_weight: factor of the student's own loss; without meaning under a fusion.
         teacher: who teaches, unless the method needs nobody. ``trained``: the pair's teacher; ``scratch``: a new
             network of the teacher's architecture, ``student``: one of the student's, both for methods that train it
@@ -130,11 +144,12 @@ class MethodRow(Spec):
         only_on: the pairs whose networks the method is made for; all of them if empty.
     """
 
-    added_later: ClassVar[frozenset[str]] = frozenset({"pairs", "warmup", "only_on"})
+    added_later: ClassVar[frozenset[str]] = frozenset({"pairs", "warmup", "warmup_steps", "only_on"})
 
     class_path: str | None = Field(default=None, alias="class")
     parameters: dict[str, JsonValue] = Field(default_factory=dict)
     warmup: Annotated[int, Field(ge=0)] = 0
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
     task_weight: NonNegative = 1.0
     teacher: TeacherKind = "trained"
     fusion: FusionSpec | None = None
@@ -156,6 +171,8 @@ class MethodRow(Spec):
         settings = self.model_fields_set - {"class_path"}
         if self.class_path is None and settings:
             raise ValueError(f"a row without a class is the plain student, which takes no {min(settings)}")
+        if self.warmup and self.warmup_steps:
+            raise ValueError("a weight warms up either over epochs (warmup) or over steps (warmup_steps)")
         if self.fusion is not None and "task_weight" in self.model_fields_set:
             raise ValueError("a fusion weighs the student's own loss itself; leave task_weight out")
         return self
@@ -175,6 +192,7 @@ class Protocol(Spec):
         teacher_recipe: how teachers are trained on the spot; ``None`` if all are published.
         student_recipe: how students are trained, with every method.
         student_recipes: student → recipe, where a student has its own.
+        students: student → how it starts, where that is not with random weights.
         teachers: teacher → where its published weights are; the others are trained.
         track: ``general``: one set of hyper-parameters for all pairs; ``tuned``: one for each pair.
         trainer: how runs use the machine unless asked otherwise; not part of the hash.
@@ -185,7 +203,7 @@ class Protocol(Spec):
         metrics: what is measured on the test split after the last epoch.
     """
 
-    added_later: ClassVar[frozenset[str]] = frozenset({"student_recipes", "teachers", "track"})
+    added_later: ClassVar[frozenset[str]] = frozenset({"student_recipes", "students", "teachers", "track"})
 
     id: Name
     title: str
@@ -197,6 +215,7 @@ class Protocol(Spec):
     teacher_recipe: TeacherRecipe | None = None
     student_recipe: Recipe
     student_recipes: dict[Name, Recipe] = Field(default_factory=dict)
+    students: dict[Name, Start] = Field(default_factory=dict)
     teachers: dict[Name, TeacherSource] = Field(default_factory=dict)
     track: Literal["general", "tuned"] = "general"
     trainer: TrainerSpec = TrainerSpec()
@@ -236,8 +255,10 @@ class Protocol(Spec):
             raise ValueError(f"teachers.{min(missing)}: give a source that needs no training, or a teacher_recipe")
         if unused := self.teachers.keys() - teachers:
             raise ValueError(f"teachers.{min(unused)}: no pair has this teacher")
-        if unused := self.student_recipes.keys() - {pair.student for pair in self.pairs.values()}:
-            raise ValueError(f"student_recipes.{min(unused)}: no pair has this student")
+        students = {pair.student for pair in self.pairs.values()}
+        for name, known in (("student_recipes", self.student_recipes), ("students", self.students)):
+            if unused := known.keys() - students:
+                raise ValueError(f"{name}.{min(unused)}: no pair has this student")
         return self
 
     @model_validator(mode="after")
@@ -256,6 +277,10 @@ class Protocol(Spec):
         """sha256 of everything that the protocol owns, in canonical JSON."""
         apart = {"id", "title", "description", "methods", "core", "trainer", "reported"}
         return json_sha256(self.model_dump(mode="json", exclude=apart))
+
+    def start_of(self, student: str) -> Start:
+        """How the student of that name starts."""
+        return self.students.get(student, Start())
 
     def recipe_for(self, student: str) -> Recipe:
         """How the student of that name is trained."""

@@ -39,9 +39,11 @@ class SGD(Spec):
     Attributes:
         decay_vectors: whether ``weight_decay`` holds for the student's vectors, such as biases and the parameters of
             normalization, too.
+        bias_lr: factor of the learning rate of biases, but for those of normalization.
+        decay_biases: whether ``weight_decay`` holds for these.
     """
 
-    added_later: ClassVar[frozenset[str]] = frozenset({"decay_vectors"})
+    added_later: ClassVar[frozenset[str]] = frozenset({"decay_vectors", "bias_lr", "decay_biases"})
 
     name: Literal["sgd"]
     lr: Positive
@@ -49,6 +51,8 @@ class SGD(Spec):
     weight_decay: NonNegative = 0.0
     nesterov: bool = False
     decay_vectors: bool = True
+    bias_lr: Positive = 1.0
+    decay_biases: bool = True
 
 
 class AdamW(Spec):

@@ -31,17 +31,24 @@ ROWS: Mapping[str, str] = {
     "CAT-KD": "CATKD",
     "CC": "CC",
     "CRD": "CRD",
+    "CrossKD": "CrossKD",
     "CTKD": "CTKD",
+    "CWD": "CWD",
     "DIST": "DIST",
     "DKD": "DKD",
+    "FGD": "FGD",
     "FitNet": "FitNet",
+    "FitNets": "FitNetNeck",
+    "FRS": "FRS",
     "FSP": "FSP",
     "FT": "FactorTransfer",
     "KD": "KD",
     "KD+LSKD": "LSKD",
+    "LD": "LD",
     "MLKD": "MLKD",
     "NST": "NST",
     "OFD": "OFD",
+    "PKD": "PKD",
     "PKT": "PKT",
     "ReviewKD": "ReviewKD",
     "RKD": "RKD",
@@ -86,7 +93,7 @@ class Figure(BaseModel):
         teacher: model name as in :func:`kd_bench.models.list_models`; ``None`` for a network trained alone.
         student: model name of the network whose figure it is, but for the method ``teacher``.
         method: what the source calls the method.
-        metric: top-1 or top-5 accuracy.
+        metric: top-1 or top-5 accuracy, or COCO's AP.
         value: in percent, with the digits that were printed.
         std: standard deviation over the source's own runs, in points.
         selection: which epoch it is.
@@ -105,7 +112,7 @@ class Figure(BaseModel):
     teacher: Annotated[Name | None, BeforeValidator(_blank_is_none)]
     student: Name
     method: Filled
-    metric: Literal["top1", "top5"]
+    metric: Literal["top1", "top5", "ap"]
     value: Annotated[Percent, Field(gt=0)]
     std: Annotated[Percent | None, BeforeValidator(_blank_is_none)]
     selection: Selection
@@ -136,6 +143,9 @@ class Figure(BaseModel):
         return (self.student, self.teacher) == (student, teacher)
 
 
+HEADLINES = ("top1", "ap")
+"""The metrics that rows are ranked by."""
+
 COLUMNS = tuple(Figure.model_fields)
 
 
@@ -165,7 +175,8 @@ class Reported:
         candidates = [
             figure
             for figure in self._of(protocol_id)
-            if (figure.protocol, figure.metric, ROWS.get(figure.method)) == (SAME, "top1", row)
+            if (figure.protocol, ROWS.get(figure.method)) == (SAME, row)
+            and figure.metric in HEADLINES
             and figure.student == student
             and figure.teacher in (None, teacher)
         ]

@@ -99,6 +99,7 @@ class MethodInfo(Record):
         parameters: all constructor arguments, defaults included.
         task_weight: factor of the student's own loss.
         warmup: epochs in which the method's weight rises linearly.
+        warmup_steps: the same in optimizer steps.
         teacher: who taught; ``none`` for the plain student and methods without a teacher.
         fusion: what weighed the losses in place of ``task_weight``; ``None`` for fixed weights.
         source_sha256: hash of the one file that defines the class; ``None`` for the plain student.
@@ -120,6 +121,7 @@ class MethodInfo(Record):
     teacher: TeacherKind | Literal["none"] = "trained"
     fusion: FusionInfo | None = None
     warmup: Count = 0
+    warmup_steps: Count = 0
 
 
 class TeacherInfo(Record):
@@ -309,6 +311,7 @@ class Run(Record):
         device: for example ``cpu`` or the name of the GPU.
         extra_parameters: parameters that were trained only for the distillation (connectors, peers).
         chosen: hyper-parameters that were chosen in this run, on the validation split.
+        taps: the layers whose features were compared, of student and teacher.
         trainer: how the machine was used, where that differs from one device and Lightning's own choices.
     """
 
@@ -323,6 +326,7 @@ class Run(Record):
     device: Text
     extra_parameters: Count
     chosen: Annotated[dict[Name, float], Field(max_length=20)] = Field(default_factory=dict)
+    taps: Annotated[tuple[tuple[Text, Text], ...], Field(max_length=200)] = ()
     trainer: Annotated[dict[Name, str | int | bool | None], Field(max_length=20)] = Field(default_factory=dict)
 
     @model_validator(mode="after")

@@ -15,7 +15,7 @@ from kd_bench.protocol import MethodRow
 from kd_bench.results import CitationInfo, MethodInfo
 from lightning_kd import DistillationMethod
 from lightning_kd.methods import Citation, GuidedSelfDistillation, discover
-from lightning_kd.schedules import WarmUp
+from lightning_kd.schedules import StepWarmUp, WarmUp
 
 AUTO = "auto"
 """Value of guided self-distillation's ``alpha`` with which it is chosen in every run."""
@@ -68,6 +68,7 @@ def describe_method(name: str, row: MethodRow) -> MethodInfo:
         teacher=row.teacher if method is not None and method.needs_teacher else "none",
         fusion=None if row.fusion is None else describe_fusion(row.fusion),
         warmup=row.warmup,
+        warmup_steps=row.warmup_steps,
     )
 
 
@@ -81,12 +82,13 @@ def _method_class(path: str) -> type[DistillationMethod]:
 
 
 def _with_warmup(cls: type[DistillationMethod], row: MethodRow) -> dict[str, Any]:
-    if not row.warmup:
+    if not row.warmup and not row.warmup_steps:
         return row.parameters
     weight = row.parameters.get("weight", inspect.signature(cls).parameters["weight"].default)
     if not isinstance(weight, int | float):
         raise UserError(f"{row.class_path}: the weight that warms up must be a number, got {weight!r}")
-    return {**row.parameters, "weight": weight * WarmUp(row.warmup)}
+    rise = WarmUp(row.warmup) if row.warmup else StepWarmUp(row.warmup_steps)
+    return {**row.parameters, "weight": weight * rise}
 
 
 def _check_teacher(row: MethodRow, method: DistillationMethod) -> None:

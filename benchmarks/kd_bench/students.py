@@ -36,12 +36,14 @@ class TrainedStudent:
         trainings: all trainings that it took; the student's is the last.
         extra_parameters: parameters that were trained only for the distillation.
         chosen: hyper-parameters that were chosen on the validation split.
+        taps: the layers whose features were compared, of student and teacher.
     """
 
     network: nn.Module
     trainings: tuple[Fitted, ...]
     extra_parameters: int
     chosen: dict[str, float]
+    taps: tuple[tuple[str, str], ...] = ()
 
 
 def train_student(
@@ -74,13 +76,13 @@ def _train_student(item: Item, teacher: nn.Module, trainings: _Trainings) -> Tra
     method = create_method(item.row)
     if chooses_alpha(item.row):
         assert isinstance(method, GuidedSelfDistillation)
-        return _self_distil(item, method, trainings)
+        return _self_distil(item, method, teacher, trainings)
     data = trainings.open()
     generation = 2 if item.row.teacher == "previous" else 1
     trainings.planned = generation
     if generation == 2:
-        teacher = trainings.run(_draw(item, data), data)
-    student = _draw(item, data, generation)
+        teacher = trainings.run(_draw(item, data, teacher), data)
+    student = _draw(item, data, teacher, generation)
     if method is None:
         return TrainedStudent(trainings.run(student, data), tuple(trainings.done), 0, {})
     peer = _peer(item, data, teacher) if method.trains_teacher else None
@@ -94,7 +96,7 @@ def _train_student(item: Item, teacher: nn.Module, trainings: _Trainings) -> Tra
     student = trainings.run(student, data, [distillation, *_fusion(item.row, data)], method.deploy)
     deployed = method.deploy(student).to(next(student.parameters()).device)
     extra = _count_others(deployed, [method] if peer is None else [method, peer])
-    return TrainedStudent(deployed, tuple(trainings.done), extra, {})
+    return TrainedStudent(deployed, tuple(trainings.done), extra, {}, tuple(method.pairs))
 
 
 def hard_labels(batch: tuple[Tensor, Tensor]) -> Tensor:
@@ -106,20 +108,22 @@ def hard_labels(batch: tuple[Tensor, Tensor]) -> Tensor:
 def _peer(item: Item, data: BenchmarkData, teacher: nn.Module) -> nn.Module:
     """A network that trains along; new ones are drawn after the student, from the same seed."""
     if item.row.teacher == "scratch":
-        return _create(item.pair.teacher, data)
+        return task_named(data.task).create(item.pair.teacher, data)
     if item.row.teacher == "student":
-        return _create(item.pair.student, data)
+        return _start(item, data, teacher)
     return copy.deepcopy(teacher)
 
 
-def _self_distil(item: Item, method: GuidedSelfDistillation, trainings: _Trainings) -> TrainedStudent:
+def _self_distil(
+    item: Item, method: GuidedSelfDistillation, teacher: nn.Module, trainings: _Trainings
+) -> TrainedStudent:
     """Two generations, and a student of the first alone from which the second's weight of the labels is estimated."""
     data = trainings.open()
     assert isinstance(data, ClassificationData)
     trainings.planned = 3
 
     def make_student(generation: int) -> Classifier:
-        return Classifier(_draw(item, data, generation), item.recipe, data.num_classes, data.image_shape)
+        return Classifier(_draw(item, data, teacher, generation), item.recipe, data.num_classes, data.image_shape)
 
     def train(student: L.LightningModule, callbacks: list[L.Callback]) -> None:
         assert isinstance(student, Classifier)
@@ -217,15 +221,16 @@ def _needs(row: MethodRow, method: DistillationMethod) -> TrainingNeeds:
     return TrainingNeeds(indexed=method.needs_index, held_out=0.0 if row.fusion is None else row.fusion.hold_out)
 
 
-def _draw(item: Item, data: BenchmarkData, generation: int = 1) -> nn.Module:
+def _draw(item: Item, data: BenchmarkData, teacher: nn.Module, generation: int = 1) -> nn.Module:
     """The student of a generation with its initial weights; the first is that of all methods without generations."""
     # from here on the seed rules, whatever drew random numbers before
     L.seed_everything(item.seed, verbose=False)
-    return [_create(item.pair.student, data) for _ in range(generation)][-1]
+    return [_start(item, data, teacher) for _ in range(generation)][-1]
 
 
-def _create(name: str, data: BenchmarkData) -> nn.Module:
-    return task_named(data.task).create(name, data)
+def _start(item: Item, data: BenchmarkData, teacher: nn.Module) -> nn.Module:
+    name = item.pair.student
+    return task_named(data.task).start(name, item.protocol.start_of(name), teacher, data)
 
 
 def _fusion(row: MethodRow, data: BenchmarkData) -> list[L.Callback]:

@@ -148,7 +148,7 @@ def _load(protocol: Protocol, name: str, folder: Path) -> LoadedTeacher:
         raise UserError(f"{folder} holds another teacher ({card.teacher.name} of {card.protocol.id}). {remedy}")
     if not weights.exists() or file_sha256(weights) != card.teacher.weights_sha256:
         raise UserError(f"{weights} is not the file that {CARD_FILE} describes. {remedy}")
-    network = task_named(protocol.task).create(name, _open(protocol))
+    network = task_named(protocol.task).rebuild(name, protocol.teachers.get(name), _open(protocol))
     network.load_state_dict(safetensors.torch.load_file(weights))
     return LoadedTeacher(network.eval(), card.teacher)
 

@@ -56,7 +56,7 @@ def tuning(protocol: Protocol) -> Protocol:
 def miniature(protocol: Protocol, directory: Path) -> Protocol:
     """The protocol's whole path on a handful of samples: real file formats, real networks, one epoch, one seed.
 
-    Its teachers have learnt nothing and its scores mean nothing.
+    Its teachers have learnt nothing, its students start with random weights, and its scores mean nothing.
 
     Args:
         protocol: the protocol.
@@ -69,6 +69,8 @@ def miniature(protocol: Protocol, directory: Path) -> Protocol:
             "title": f"{protocol.title} (a handful of samples; the scores mean nothing)",
             "seeds": protocol.seeds[:1],
             "data": data,
+            # nothing is downloaded
+            "students": {name: start.model_copy(update={"options": {}}) for name, start in protocol.students.items()},
             **_recipes(protocol, _tiny),
         }
     )

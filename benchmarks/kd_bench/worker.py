@@ -105,6 +105,7 @@ def _run(item: Item, student: TrainedStudent, outcome: Outcome) -> Run:
         device=training.device,
         extra_parameters=student.extra_parameters,
         chosen=student.chosen,
+        taps=student.taps,
         trainer=_differences(item.protocol.trainer),
     )
 

@@ -66,6 +66,10 @@ def write(path: Path, *rows: dict[str, str]) -> Path:
     return path
 
 
+MODELS_ON_COCO = {
+    name for pair in load_protocol("coco-mmdet-v1").pairs.values() for name in (pair.student, pair.teacher)
+}
+
 # the committed tables
 
 
@@ -73,6 +77,7 @@ def test_the_tables_are_those_of_the_folder_and_nothing_was_lost() -> None:
     assert {path.stem for path in FOLDER.glob("*.csv")} == TABLES.keys()
     assert {name: len(figures) for name, figures in TABLES.items()} == {
         "cifar100": 435,
+        "coco": 23,
         "imagenet": 92,
         "tiny-imagenet": 4,
     }
@@ -92,7 +97,9 @@ def test_models_are_those_of_the_zoo_by_their_own_name(name: str) -> None:
             assert alias != model
             if model is None or model.startswith("torchvision:"):
                 continue
-            if model in NOT_IN_THE_ZOO:
+            if name == "coco":
+                assert model in MODELS_ON_COCO
+            elif model in NOT_IN_THE_ZOO:
                 assert figure.protocol == OTHER
             else:
                 assert model in list_models()
@@ -108,7 +115,7 @@ def test_every_grade_and_selection_is_known_and_occurs() -> None:
 def test_figures_are_plausible_and_top_5_is_above_top_1() -> None:
     by_key = {(name, *figure.key): figure for name, figure in FIGURES}
     for name, figure in FIGURES:
-        assert 55 < figure.value < 95, figure
+        assert (30 < figure.value < 50) if figure.metric == "ap" else (55 < figure.value < 95), figure
         if figure.metric == "top5":
             top1 = by_key[name, figure.teacher, figure.student, figure.method, "top1", figure.source]
             assert top1.value < figure.value
@@ -139,6 +146,8 @@ def made_otherwise(name: str, figure: Figure) -> bool:
     """The rule in ``leaderboards/README.md``, written a second time."""
     if name == "tiny-imagenet" or figure.method.startswith(("MLKD", "SimKD")) or "SimKD README" in figure.source:
         return True
+    if name == "coco":
+        return figure.method in ("FGD", "CWD")
     if name == "cifar100":
         return figure.method.startswith(("ReviewKD", "OFD"))
     return "DIST_KD" in figure.source or "CTKD README" in figure.source or figure.method == "CTKD"
@@ -147,7 +156,7 @@ def made_otherwise(name: str, figure: Figure) -> bool:
 def test_the_protocol_column_follows_the_rule() -> None:
     for name, figure in FIGURES:
         assert (figure.protocol == OTHER) == made_otherwise(name, figure), figure
-    assert Counter(figure.protocol for _, figure in FIGURES) == {SAME: 374, OTHER: 157}
+    assert Counter(figure.protocol for _, figure in FIGURES) == {SAME: 394, OTHER: 160}
 
 
 def test_single_networks_are_called_teacher_or_student() -> None:
@@ -156,7 +165,8 @@ def test_single_networks_are_called_teacher_or_student() -> None:
 
 
 def test_methods_are_matched_to_rows_that_exist_and_all_names_in_the_table_are_used() -> None:
-    assert set(ROWS.values()) <= set(load_protocol("digits-v1").methods)
+    rows = {*load_protocol("digits-v1").methods, *load_protocol("coco-mmdet-v1").methods}
+    assert set(ROWS.values()) <= rows
     assert ROWS.keys() <= {figure.method for _, figure in FIGURES}
 
 

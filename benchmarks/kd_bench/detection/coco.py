@@ -6,14 +6,15 @@ Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014, arXiv:1405.0
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from kd_bench.data.parts import TUNING, check_part, fixed_split, no_validation
+from kd_bench.data.parts import TUNING, FixedSplit, check_part, fixed_split, no_validation
 from kd_bench.detection.annotations import Annotations, check_files, read_annotations
-from kd_bench.detection.categories import Numbering
+from kd_bench.detection.categories import Categories, Numbering
 from kd_bench.detection.coco_files import annotation_file, find_coco
 from kd_bench.detection.data import DetectionData
 from kd_bench.errors import UserError
@@ -79,14 +80,17 @@ class COCO(DetectionData):
         return self.part == TUNING
 
     def checksum(self) -> str:
-        """sha256 over the annotations of both sets and the split, for both parts.
+        """sha256 over classes, numbers of images and the split, for both parts.
 
-        The content of the images is not covered: to read 20 GB before every run is not feasible. A file that cannot be
-        decoded or has another size than annotated is an error when it is read.
+        The content of the files is not covered: to read 20 GB before every run is not feasible. Archives are verified
+        when :mod:`~kd_bench.detection.coco_files` unpacks them. A file that cannot be decoded or has another size than
+        annotated is an error when it is read.
         """
-        digest = hashlib.sha256("".join(self._read(name).checksum() for name in ("train", "val")).encode())
-        digest.update(self._parts.content())
-        return digest.hexdigest()
+        sets = [self._read(name) for name in ("train", "val")]
+        for each in sets[1:]:
+            if each.categories != sets[0].categories:
+                raise UserError(f"{each.path} has other categories than {sets[0].path}; unpack both from one archive.")
+        return listing_checksum(sets[0].categories, self._counts, self._parts)
 
     def truth(self, split: str) -> Annotations:
         """What is to be found in a split; in the part ``tuning`` validation and test split are the same."""
@@ -109,6 +113,20 @@ class COCO(DetectionData):
                 "file: unpack annotations_trainval2017.zip again."
             )
         return found
+
+
+def listing_checksum(categories: Categories, counts: Mapping[str, int], split: FixedSplit) -> str:
+    """See :meth:`COCO.checksum`.
+
+    Args:
+        categories: the classes.
+        counts: number of images in ``train`` and ``val``.
+        split: the parts.
+    """
+    digest = hashlib.sha256(json.dumps([categories.ids, categories.names]).encode())
+    digest.update("".join(f"\n{name} {counts[name]}" for name in sorted(counts)).encode())
+    digest.update(split.content())
+    return digest.hexdigest()
 
 
 @lru_cache(maxsize=4)  # a process opens the same data for every training, teacher and evaluation

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -28,6 +29,9 @@ _POOLED, _EMBEDDING = 5, 128
 _MEAN, _STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 _EXAMPLE = (96, 128)
 _TORCHVISION = "torchvision:"
+MMDET = "mmdet:"
+"""Prefix of the names of mmdet's configs."""
+_CONFIGS = Path(__file__).with_name("mmdet_configs")
 
 
 class _Block(nn.Module):
@@ -55,23 +59,25 @@ class _Block(nn.Module):
 
 
 class SmallBackbone(nn.Module):
-    """A residual network with a feature pyramid of strides 8, 16 and 32.
+    """A residual network with a feature pyramid of strides 8, 16 and 32, or from 4 on.
 
     Args:
-        width: channels at stride 4; twice, four and eight times as many at the strides of the pyramid.
+        width: channels at stride 4; twice, four and eight times as many at the next strides.
         blocks: residual blocks at each of the four strides.
         channels: of the pyramid.
+        finest: whether the pyramid begins at stride 4.
     """
 
-    def __init__(self, width: int, blocks: Sequence[int], channels: int = _PYRAMID) -> None:
+    def __init__(self, width: int, blocks: Sequence[int], channels: int = _PYRAMID, *, finest: bool = False) -> None:
         super().__init__()
+        self._first = 0 if finest else 1
         self.stem = nn.Sequential(nn.Conv2d(3, width, 3, 2, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
         widths = [width * 2**stage for stage in range(4)]
         self.stages = nn.ModuleList(
             _stage(before, after, count)
             for before, after, count in zip([width, *widths[:-1]], widths, blocks, strict=True)
         )
-        self.fpn = FeaturePyramidNetwork(widths[1:], channels)
+        self.fpn = FeaturePyramidNetwork(widths[self._first :], channels)
         self.out_channels = channels
 
     @override
@@ -79,10 +85,10 @@ class SmallBackbone(nn.Module):
         """Map images ``(N, 3, H, W)`` to the pyramid's maps, finest first."""
         value = self.stem(images)
         maps = {}
-        for name, stage in enumerate(self.stages):
+        for position, stage in enumerate(self.stages):
             value = stage(value)
-            if name:
-                maps[str(name - 1)] = value
+            if position >= self._first:
+                maps[str(position - self._first)] = value
         found: dict[str, Tensor] = self.fpn(maps)
         return found
 
@@ -117,9 +123,9 @@ def _small_fcos(num_classes: int, *, width: int, blocks: Sequence[int], **option
 
 
 def _small_faster_rcnn(num_classes: int, *, width: int, blocks: Sequence[int], **options: Any) -> DetectionNetwork:
-    anchors = AnchorGenerator(((14,), (24,), (40,)), ((0.75, 1.4),) * 3)
+    anchors = AnchorGenerator(((10,), (16,), (26,), (42,)), ((0.75, 1.4),) * 4)
     model = FasterRCNN(
-        SmallBackbone(width, blocks),
+        SmallBackbone(width, blocks, finest=True),
         rpn_anchor_generator=anchors,
         rpn_head=RPNHead(_PYRAMID, anchors.num_anchors_per_location()[0]),
         rpn_pre_nms_top_n_train=400,
@@ -127,7 +133,7 @@ def _small_faster_rcnn(num_classes: int, *, width: int, blocks: Sequence[int], *
         rpn_pre_nms_top_n_test=400,
         rpn_post_nms_top_n_test=200,
         rpn_batch_size_per_image=64,
-        box_roi_pool=MultiScaleRoIAlign(["0", "1", "2"], output_size=_POOLED, sampling_ratio=2, canonical_scale=24),
+        box_roi_pool=MultiScaleRoIAlign(list("0123"), output_size=_POOLED, sampling_ratio=2, canonical_scale=80),
         box_head=TwoMLPHead(_PYRAMID * _POOLED**2, _EMBEDDING),
         box_predictor=FastRCNNPredictor(_EMBEDDING, num_classes),
         box_batch_size_per_image=64,
@@ -151,9 +157,10 @@ def create_network(name: str, num_classes: int, **options: Any) -> DetectionNetw
 
     Args:
         name: one of :func:`list_networks`, or ``torchvision:`` and a name that
-            :func:`lightning_kd.detection.torchvision_models.create_detector` knows.
+            :func:`lightning_kd.detection.torchvision_models.create_detector` knows, or ``mmdet:`` and the name of one
+            of mmdet's configs.
         num_classes: number of classes, background included.
-        options: further constructor arguments.
+        options: further constructor arguments; of mmdet's detectors those of :func:`_mmdet`.
 
     Raises:
         UserError: for an unknown name, or options that the network cannot have.
@@ -163,9 +170,42 @@ def create_network(name: str, num_classes: int, **options: Any) -> DetectionNetw
             return create_detector(name.removeprefix(_TORCHVISION), num_classes, **options)
         except ValueError as error:
             raise UserError(str(error)) from error
+    if name.startswith(MMDET):
+        return _mmdet(name.removeprefix(MMDET), num_classes, **options)
     if name not in _SMALL:
         raise unknown("detector", name, [*list_networks(), f"{_TORCHVISION}retinanet_resnet18_fpn"])
     return _SMALL[name](num_classes, **options)
+
+
+def _mmdet(
+    config: str,
+    num_classes: int,
+    *,
+    min_size: int | Sequence[int] = 800,
+    max_size: int = 1333,
+    pretrained: bool = False,
+    checkpoint: str | None = None,
+) -> DetectionNetwork:
+    """A detector of mmdet.
+
+    Args:
+        config: name of a config in ``mmdet_configs`` here, or of one of mmdet's.
+        num_classes: number of classes, background included.
+        min_size: the shorter side of images; of several, one is drawn for every batch in training.
+        max_size: the longer side at most.
+        pretrained: whether to start from the backbone that the config names, which may be downloaded.
+        checkpoint: file with the weights of the whole detector.
+    """
+    try:
+        from lightning_kd.detection.mmdet import MMDetectionNetwork, load_config, load_model
+
+        own = _CONFIGS / f"{config}.py"
+        content = load_config(own if own.is_file() else config)
+        model = load_model(content, checkpoint, num_classes=num_classes - 1, pretrained=pretrained)
+        sizes = [min_size] if isinstance(min_size, int) else min_size
+        return MMDetectionNetwork(model, scale=[(max_size, size) for size in sizes])
+    except (ImportError, ValueError) as error:
+        raise UserError(f"{MMDET}{config}: {error}") from error
 
 
 def list_networks() -> list[str]:

@@ -17,6 +17,7 @@ from kd_bench.leaderboard.page_plot import Axis, Tick, choose_axis
 from kd_bench.leaderboard.page_reliability import Place, reliability_entry
 from kd_bench.leaderboard.page_reported import Quote, ReportedTable, quotes, reported_table
 from kd_bench.leaderboard.page_rows import Row, board_rows
+from kd_bench.leaderboard.recipe_facts import recipe_facts
 from kd_bench.reported import Reported
 from kd_bench.results import PLAIN, RunSet
 
@@ -178,7 +179,7 @@ def _facts(run_sets: list[RunSet]) -> str:
     )
     if len({run_set.teacher.weights_sha256 for run_set in run_sets}) > 1:
         facts += " Caution: not all rows were distilled from the same teacher weights."
-    return facts
+    return f"{facts} {recipe_facts(run_sets[0])}".rstrip()
 
 
 def _tie_note(rows: list[Row]) -> str:

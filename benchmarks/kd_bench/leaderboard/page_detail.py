@@ -54,7 +54,7 @@ def detail(run_set: RunSet) -> Detail:
     return Detail(
         citation=_cite(citation) if citation else "",
         arxiv_url=f"https://arxiv.org/abs/{quote(citation.arxiv)}" if citation and citation.arxiv else "",
-        parameters=_parameters(run_set.method, run_set.runs[0].extra_parameters),
+        parameters=_parameters(run_set.method, run_set.runs[0]),
         seed_columns=[*(name for name, _ in _scores(run_set.runs[0])), "last validation", *_EFFORT],
         seed_lines=[_seed_line(run) for run in run_set.runs],
         environment=_environment(run_set),
@@ -66,14 +66,19 @@ def _cite(citation: CitationInfo) -> str:
     return f"{citation.authors}, “{citation.title}”, {citation.venue} {citation.year}"
 
 
-def _parameters(method: MethodInfo, extra_parameters: int) -> list[tuple[str, str]]:
+def _parameters(method: MethodInfo, run: Run) -> list[tuple[str, str]]:
     return [
         ("class", method.class_path or "none (no distillation)"),
         ("teacher", method.teacher),
         *([("task_weight", setting(method.task_weight))] if method.fusion is None else _fusion(method.fusion)),
         *((name, setting(value)) for name, value in sorted(method.parameters.items())),
-        ("extra trained parameters", number(extra_parameters, 0)),
+        *([("compared layers", ", ".join(_tap(*pair) for pair in run.taps))] if run.taps else []),
+        ("extra trained parameters", number(run.extra_parameters, 0)),
     ]
+
+
+def _tap(student: str, teacher: str) -> str:
+    return student if student == teacher else f"{student} ← {teacher}"
 
 
 def _fusion(fusion: FusionInfo) -> list[tuple[str, str]]:

@@ -15,7 +15,7 @@ DOUBTS: Mapping[Grade, str] = {
 }
 """What is said of the grades below ``verified-quoted``."""
 
-METRICS = {"top1": "top-1", "top5": "top-5"}
+METRICS = {"top1": "top-1", "top5": "top-5", "ap": "AP"}
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
+from textwrap import wrap
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.measure import Measurement
@@ -21,6 +22,7 @@ REPORTED = "reported\nnot ours"
 _GAP, _TIME, _P = "gap\nclosed", "time /\nplain", "p"
 _NARROW = {"agreement": "agrees"}
 _UNBOUNDED = 10_000
+_LINE = 30
 
 
 def leaderboard_table(
@@ -96,7 +98,8 @@ class _TaskTable:
                 table.title = f"{' '.join(parts)} → {first.student.name}"
             else:
                 table.add_section()
-                table.add_row("\n".join([*parts, f"→ {first.student.name}"]), style="bold")
+                lines = [*parts, f"→ {first.student.name}"]
+                table.add_row("\n".join(_folded(line) for line in lines), style="bold")
             for summary in summaries:
                 cells = [*self._cells(summary, left_out).values()]
                 if with_reported:
@@ -142,6 +145,11 @@ class _TaskTable:
 
 def _header(column: ScoreColumn) -> str:
     return f"{_NARROW.get(column.key, column.title)}\n{column.unit}"
+
+
+def _folded(text: str) -> str:
+    """Names of models may be longer than what the columns leave of a terminal, and have no spaces."""
+    return "\n".join(wrap(text, _LINE, subsequent_indent="  ", break_on_hyphens=False))
 
 
 def _score(summary: Summary, column: ScoreColumn) -> str:

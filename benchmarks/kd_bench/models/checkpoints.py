@@ -51,7 +51,7 @@ def load_teacher(
             of another network or for another number of classes.
     """
     network = create_model(name, num_classes=num_classes, in_channels=in_channels)
-    path, member = _locate(source, sha256, cache_dir)
+    path, member = locate(source, sha256, cache_dir)
     candidates = read_weights(path, member)
     comparisons = [_compare(network, weights) for weights in candidates]
     for weights, comparison in zip(candidates, comparisons, strict=True):
@@ -63,7 +63,17 @@ def load_teacher(
     raise UserError(_explain(name, source, num_classes, candidates[best], comparisons[best]))
 
 
-def _locate(source: str | Path, sha256: str | None, cache_dir: str | Path | None) -> tuple[Path, str | None]:
+def locate(source: str | Path, sha256: str | None, cache_dir: str | Path | None = None) -> tuple[Path, str | None]:
+    """The file of a checkpoint, downloaded if need be, and the name of its member if it is an archive.
+
+    Args:
+        source: see :func:`load_teacher`.
+        sha256: hash of the file, likewise.
+        cache_dir: where downloads are kept.
+
+    Raises:
+        UserError: if there is no such file, or it has another hash.
+    """
     expected = normal_sha256(sha256)
     location, member = str(source), ""
     if not Path(location).exists():

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
+import torch
 from torch import nn
 
 from kd_bench.data.base import BenchmarkData
-from kd_bench.protocol import MethodRow, TeacherSource, TrainerSpec
+from kd_bench.errors import UserError
+from kd_bench.protocol import MethodRow, Start, TeacherSource, TrainerSpec
 from kd_bench.recipe import Recipe
 from kd_bench.results import (
     Best,
@@ -57,6 +61,29 @@ class Task(ABC):
         Raises:
             UserError: if they cannot be had or belong to another network.
         """
+
+    def rebuild(self, name: str, source: TeacherSource | None, data: BenchmarkData) -> nn.Module:
+        """A network for the weights of a teacher that was obtained from ``source`` (``None``: trained on the spot).
+
+        Raises:
+            UserError: if it cannot be had.
+        """
+        return self.create(name, data)
+
+    def start(self, name: str, start: Start, teacher: nn.Module, data: BenchmarkData) -> nn.Module:
+        """A student with its initial weights.
+
+        Args:
+            name: model name.
+            start: where they come from.
+            teacher: the pair's teacher, from which some may be inherited.
+            data: what it is trained on.
+
+        Raises:
+            UserError: if it cannot start like this.
+        """
+        with downloads(f"students.{name}"):
+            return self.create(name, data, **start.options)
 
     @abstractmethod
     def learner(
@@ -106,6 +133,25 @@ class Task(ABC):
         Raises:
             UserError: if not.
         """
+
+
+@contextmanager
+def downloads(what: str) -> Iterator[None]:
+    """A block in which a library may download weights.
+
+    Args:
+        what: whose weights.
+
+    Raises:
+        UserError: if they cannot be downloaded.
+    """
+    try:
+        yield
+    except URLError as error:
+        raise UserError(
+            f"{what}: the weights cannot be downloaded ({error.reason}). Run it once where there is a network, or put "
+            f"the file that the log names into {Path(torch.hub.get_dir()) / 'checkpoints'}."
+        ) from error
 
 
 def count_parameters(module: nn.Module) -> int:

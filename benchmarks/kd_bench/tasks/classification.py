@@ -13,10 +13,10 @@ from kd_bench.errors import UserError
 from kd_bench.models import create_model
 from kd_bench.models.checkpoints import load_teacher as load_checkpoint
 from kd_bench.predictions import Predictions, read_predictions, write_predictions
-from kd_bench.protocol import MethodRow, TeacherSource, TrainerSpec
+from kd_bench.protocol import MethodRow, Start, TeacherSource, TrainerSpec
 from kd_bench.recipe import Recipe
 from kd_bench.results import Best, Scores, TeacherInfo
-from kd_bench.tasks.base import Deploy, Outcome, Task, count_parameters
+from kd_bench.tasks.base import Deploy, Outcome, Task, count_parameters, downloads
 from kd_bench.training.classifier import Classifier, ShardedClassifier
 from kd_bench.training.evaluate import score, test_logits
 from kd_bench.training.machine import FSDP
@@ -35,7 +35,8 @@ class Classification(Task):
     def obtain(self, name: str, source: TeacherSource, data: BenchmarkData) -> nn.Module:
         assert isinstance(data, ClassificationData)
         if source.source is None:
-            return self.create(name, data, **source.options)
+            with downloads(f"teachers.{name}"):
+                return self.create(name, data, **source.options)
         return load_checkpoint(
             name,
             source.source,
@@ -43,6 +44,12 @@ class Classification(Task):
             in_channels=data.image_shape[0],
             sha256=source.sha256,
         )
+
+    @override
+    def start(self, name: str, start: Start, teacher: nn.Module, data: BenchmarkData) -> nn.Module:
+        if start.inherits:
+            raise UserError(f"students.{name}: only detectors inherit from their teacher; leave inherits out")
+        return super().start(name, start, teacher, data)
 
     @override
     def learner(

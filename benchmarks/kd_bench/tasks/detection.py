@@ -13,13 +13,15 @@ from kd_bench.data.base import BenchmarkData
 from kd_bench.detection.data import DetectionData
 from kd_bench.detection.detections import Detections, concatenate, read_detections, write_detections
 from kd_bench.detection.evaluate import evaluate
-from kd_bench.detection.models import create_network
+from kd_bench.detection.inherit import inherit
+from kd_bench.detection.models import MMDET, create_network
 from kd_bench.errors import UserError
 from kd_bench.layout import TEACHER_DETECTIONS
-from kd_bench.protocol import MethodRow, TeacherSource, TrainerSpec
+from kd_bench.models.checkpoints import locate
+from kd_bench.protocol import MethodRow, Start, TeacherSource, TrainerSpec
 from kd_bench.recipe import Recipe
 from kd_bench.results import DetectionScores, DetectionTeacherInfo
-from kd_bench.tasks.base import Deploy, Outcome, Task, count_parameters
+from kd_bench.tasks.base import Deploy, Outcome, Task, count_parameters, downloads
 from kd_bench.training.detector import DetectorLearner, detect
 from kd_bench.training.recorder import Recorder
 
@@ -36,12 +38,29 @@ class Detection(Task):
 
     @override
     def obtain(self, name: str, source: TeacherSource, data: BenchmarkData) -> nn.Module:
-        if source.source is not None:
+        if source.source is None:
+            with downloads(f"teachers.{name}"):
+                return self.create(name, data, **source.options)
+        if not name.startswith(MMDET):
             raise UserError(
-                f"teachers.{name}: a detector's weights come from its library, by options such as weights, not from a "
-                "file"
+                f"teachers.{name}: the weights of torchvision's detectors come from torchvision, by options such as "
+                "weights, not from a file"
             )
-        return self.create(name, data, **source.options)
+        path, _ = locate(source.source, source.sha256)
+        return self.create(name, data, checkpoint=str(path), **source.options)
+
+    @override
+    def rebuild(self, name: str, source: TeacherSource | None, data: BenchmarkData) -> nn.Module:
+        # what torchvision brings weights for is built differently with them: batch normalization is frozen
+        with downloads(f"teachers.{name}"):
+            return self.create(name, data, **(source.options if source is not None else {}))
+
+    @override
+    def start(self, name: str, start: Start, teacher: nn.Module, data: BenchmarkData) -> nn.Module:
+        student = super().start(name, start, teacher, data)
+        if start.inherits:
+            inherit(student, teacher)
+        return student
 
     @override
     def learner(

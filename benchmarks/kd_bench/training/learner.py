@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from kd_bench.recipe import Recipe
-from kd_bench.training.optimizers import build_optimizer, build_schedule
+from kd_bench.training.optimizers import biases_of, build_optimizer, build_schedule
 
 VALIDATION, TEST = "validation/", "test/"
 
@@ -34,7 +34,7 @@ class Learner(L.LightningModule):
 
     @override
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        optimizer = build_optimizer(self.recipe, self.network.parameters())
+        optimizer = build_optimizer(self.recipe, self.network.parameters(), biases_of(self.network))
         schedule = build_schedule(self.recipe, optimizer, int(self.trainer.estimated_stepping_batches))
         configured: dict[str, Any] = {"optimizer": optimizer}
         if schedule is not None:

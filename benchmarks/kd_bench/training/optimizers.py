@@ -10,15 +10,24 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from kd_bench.recipe import SGD, Constant, Cosine, MultiStep, Recipe
+from kd_bench.recipe import SGD, AdamW, Constant, Cosine, MultiStep, Recipe
 
 _WARMUP_START = 0.001
+_NORMALIZATION = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 
 
-def build_optimizer(recipe: Recipe, parameters: Iterable[nn.Parameter]) -> Optimizer:
-    """The recipe's optimizer over ``parameters``."""
+def build_optimizer(
+    recipe: Recipe, parameters: Iterable[nn.Parameter], biases: Iterable[nn.Parameter] = ()
+) -> Optimizer:
+    """The recipe's optimizer.
+
+    Args:
+        recipe: the recipe.
+        parameters: what is optimized.
+        biases: those of them that a recipe may treat apart, see :func:`biases_of`.
+    """
     settings = recipe.optimizer
-    groups = _groups(list(parameters), settings.decay_vectors)
+    groups = _groups(list(parameters), settings, {id(bias) for bias in biases})
     if isinstance(settings, SGD):
         return torch.optim.SGD(
             groups,
@@ -30,12 +39,37 @@ def build_optimizer(recipe: Recipe, parameters: Iterable[nn.Parameter]) -> Optim
     return torch.optim.AdamW(groups, lr=settings.lr, weight_decay=settings.weight_decay, betas=settings.betas)
 
 
-def _groups(parameters: list[nn.Parameter], decay_vectors: bool) -> list[Any]:
-    if decay_vectors:
+def biases_of(network: nn.Module) -> list[nn.Parameter]:
+    """The biases of a network, but for those of normalization."""
+    return [
+        bias
+        for module in network.modules()
+        if not isinstance(module, _NORMALIZATION)
+        for name, bias in module.named_parameters(recurse=False)
+        if name == "bias"
+    ]
+
+
+def _groups(parameters: list[nn.Parameter], settings: SGD | AdamW, biases: set[int]) -> list[Any]:
+    """Parameters as an optimizer takes them: a list, or groups with settings of their own."""
+    apart = isinstance(settings, SGD) and (settings.bias_lr != 1.0 or not settings.decay_biases)
+    if settings.decay_vectors and not apart:
         return parameters
-    vectors = [parameter for parameter in parameters if parameter.ndim <= 1]
-    others = [parameter for parameter in parameters if parameter.ndim > 1]
-    return [{"params": others}, {"params": vectors, "weight_decay": 0.0}]
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for parameter in parameters:
+        lr, decays = 1.0, settings.decay_vectors or parameter.ndim > 1
+        if isinstance(settings, SGD) and id(parameter) in biases:
+            lr, decays = settings.bias_lr, decays and settings.decay_biases
+        groups.setdefault((lr, decays), []).append(parameter)
+    return [
+        {
+            "params": members,
+            **({} if lr == 1.0 else {"lr": lr * settings.lr}),
+            **({} if decays else {"weight_decay": 0.0}),
+        }
+        # those that are treated as usual come first
+        for (lr, decays), members in sorted(groups.items(), key=lambda group: (group[0][0] != 1.0, not group[0][1]))
+    ]
 
 
 def build_schedule(recipe: Recipe, optimizer: Optimizer, total_steps: int) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ class MMDetector(Detector):
         trust_checkpoint: unpickle the checkpoint, which lets it run any code.
         label_offset: the label of the first class: 1 where 0 is the background.
         scale: the longer side of images at most, and the shorter, in pixels; by default that of the config's test
-            images.
+            images. Of several, one is drawn for every training batch, and the last is evaluated on.
 
     Attributes:
         network: the :class:`~lightning_kd.detection.mmdet.network.MMDetectionNetwork`.
@@ -70,7 +71,7 @@ class MMDetector(Detector):
         pretrained: bool = True,
         trust_checkpoint: bool = False,
         label_offset: int = 1,
-        scale: Scale | None = None,
+        scale: Scale | Sequence[Scale] | None = None,
     ) -> None:
         content = load_config(config)
         model = load_model(
@@ -88,7 +89,7 @@ class MMDetector(Detector):
                 "num_classes": network.num_classes,
                 "interval": interval,
                 "label_offset": label_offset,
-                "scale": network.scale,
+                "scale": network.scales,
             }
         )
 

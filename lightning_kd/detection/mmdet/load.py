@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import difflib
 import logging
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -94,14 +95,16 @@ def load_model(
 
 @contextmanager
 def _without_report() -> Iterator[None]:
-    """Silence mmengine, which otherwise prints how each parameter was initialized."""
+    """Silence mmengine, which otherwise prints how each parameter was initialized, and mmdet's remarks on itself."""
     from mmengine.logging import MMLogger
 
     logger = MMLogger.get_current_instance()
     level = logger.level
     logger.setLevel(logging.WARNING)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="DeprecationWarning: `num_anchors`")
+            yield
     finally:
         logger.setLevel(level)
 

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
 from lightning_kd.detection.mmdet.dense import MMDetectionDense, kind_of
 from lightning_kd.detection.mmdet.regions import MMDetectionRegions, check_second_stage
 from lightning_kd.detection.mmdet.samples import Sizes, detections, ground_truth_instances, image_infos
-from lightning_kd.detection.mmdet.transform import DEFAULT_SCALE, Scale, resize_boxes, transform_batch
+from lightning_kd.detection.mmdet.transform import DEFAULT_SCALE, Scale, as_scales, resize_boxes, transform_batch
 from lightning_kd.detection.network import DetectionNetwork, Targets, pass_through
 from lightning_kd.detection.output import Branch, DetectionOutput
 
@@ -29,26 +30,27 @@ class MMDetectionNetwork(DetectionNetwork):
     Args:
         model: what :func:`~lightning_kd.detection.mmdet.load.load_model` returns, or your own.
         label_offset: the label of the first class: 1 where 0 is the background, as in torchvision.
-        scale: for :meth:`transform`: the longer side of images at most, and the shorter, in pixels.
+        scale: for :meth:`transform`: the longer side of images at most, and the shorter, in pixels. Of a list of them,
+            one is drawn for every batch in training, by torch's random numbers; else the last is taken.
 
     Attributes:
         model: the detector.
         num_classes: number of classes, without the background.
         label_offset: the label of the first class.
-        scale: the size of transformed images.
+        scales: the sizes of transformed images.
 
     Raises:
         ValueError: if the detector is of another kind.
     """
 
-    def __init__(self, model: nn.Module, label_offset: int = 1, scale: Scale = DEFAULT_SCALE) -> None:
+    def __init__(self, model: nn.Module, label_offset: int = 1, scale: Scale | Sequence[Scale] = DEFAULT_SCALE) -> None:
         head: Any = getattr(model, "bbox_head", None)
         roi_head: Any = getattr(model, "roi_head", None)
         self._check(model, head)
         first: Any = head if head is not None else model.rpn_head
         super().__init__(levels=int(first.prior_generator.num_levels))
         self.model: Any = model
-        self.label_offset, self.scale = label_offset, scale
+        self.label_offset, self.scales = label_offset, as_scales(scale)
         classifier: Any = head if head is not None else roi_head.bbox_head
         self.num_classes = int(classifier.num_classes)
         self.divisor = int(getattr(self.model.data_preprocessor, "pad_size_divisor", 1))
@@ -84,7 +86,7 @@ class MMDetectionNetwork(DetectionNetwork):
         Returns:
             The arguments of the network.
         """
-        return transform_batch(images, targets, self.model.data_preprocessor, self.scale)
+        return transform_batch(images, targets, self.model.data_preprocessor, self._scale())
 
     def to_original(
         self, detections: Sequence[dict[str, Tensor]], sizes: Sizes, original_sizes: Sizes
@@ -105,6 +107,11 @@ class MMDetectionNetwork(DetectionNetwork):
         if not isinstance(head, MMDetectionDense | MMDetectionRegions):
             raise ValueError(f"expected an output of this network, got one of {type(head).__name__}")
         return detections(head.detect(image_infos(sizes, output.image_size, self.divisor)), self.label_offset)
+
+    def _scale(self) -> Scale:
+        if not self.training or len(self.scales) == 1:
+            return self.scales[-1]
+        return self.scales[int(torch.randint(len(self.scales), ()))]
 
     def _truth(self, targets: Targets) -> list[Any]:
         return ground_truth_instances(targets, self.num_classes, self.label_offset)

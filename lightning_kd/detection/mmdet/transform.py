@@ -18,6 +18,21 @@ DEFAULT_SCALE: Scale = (1333, 800)
 """That of mmdet's COCO configs."""
 
 
+def as_scales(scale: Scale | Sequence[Scale]) -> tuple[Scale, ...]:
+    """One or several sizes as a tuple of them.
+
+    Raises:
+        ValueError: if it is neither.
+
+    >>> as_scales((1333, 800)), as_scales([(1333, 640), (1333, 800)])
+    (((1333, 800),), ((1333, 640), (1333, 800)))
+    """
+    listed: Sequence[Any] = [scale] if scale and isinstance(scale[0], int) else scale
+    if not listed or not all(len(each) == 2 and min(each) > 0 for each in listed):
+        raise ValueError(f"expected a scale (longer side, shorter side) in pixels, or several, got {scale}")
+    return tuple((int(each[0]), int(each[1])) for each in listed)
+
+
 def scale_of(config: Any) -> Scale:
     """The size of a config's test images, or :data:`DEFAULT_SCALE` where none is named."""
     for step in config.get("test_pipeline") or []:

@@ -180,7 +180,7 @@ def test_both_kinds_of_batches_are_one(tmp_path: Path) -> None:
 
     dataset = Pipeline()
     student = detector(tmp_path, "retinanet_r50_fpn_1x_coco", 18)
-    student.network.scale = (128, 100)
+    student.network.scales = ((128, 100),)
     images, sizes, _ = student._prepared(pseudo_collate([dataset[1]]), training=True)
     ours, own_sizes, _ = student.network.transform([dataset.images[1]])
     assert sizes == own_sizes
@@ -191,7 +191,7 @@ def test_settings_are_kept(tmp_path: Path) -> None:
     student = detector(tmp_path, "retinanet_r50_fpn_1x_coco", 18, num_classes=3, label_offset=0)
     assert student.hparams.num_classes == 3
     assert student.network.label_offset == 0
-    assert student.network.scale == SCALE
-    assert MMDetector("retinanet_r18_fpn_1x_coco", pretrained=False).network.scale == (1333, 800)
+    assert student.network.scales == (SCALE,)
+    assert MMDetector("retinanet_r18_fpn_1x_coco", pretrained=False).network.scales == ((1333, 800),)
     with pytest.raises(ValueError, match="interval"):
         detector(tmp_path, "retinanet_r50_fpn_1x_coco", 18, interval="batch")
