@@ -11,7 +11,17 @@ from jsonargparse import ArgumentParser
 from lightning_kd.engine.exchange import Progress
 from lightning_kd.methods import discover
 from lightning_kd.methods.logits.kd import KD
-from lightning_kd.schedules import Cosine, Curriculum, Linear, Product, Scheduled, TAIDSchedule, WarmUp, value_at
+from lightning_kd.schedules import (
+    Cosine,
+    Curriculum,
+    Linear,
+    Product,
+    Scheduled,
+    StepWarmUp,
+    TAIDSchedule,
+    WarmUp,
+    value_at,
+)
 from lightning_kd.testing import Rig
 from lightning_kd.testing.rig import inputs_for
 
@@ -24,6 +34,14 @@ def test_warm_up_counts_epochs_from_one():
     assert at(WarmUp(20), epoch=0) == 0.05
     assert at(WarmUp(20), epoch=19) == 1
     assert at(WarmUp(20), epoch=200) == 1
+
+
+def test_warm_up_may_count_steps():
+    schedule = 2 * StepWarmUp(500)
+    assert [at(schedule, step=step) for step in (0, 250, 500, 10**6)] == [0, 1, 2, 2]
+    assert at(schedule, step=250, epoch=7) == 1
+    with pytest.raises(ValueError, match="steps must be at least 1, got 0"):
+        StepWarmUp(0)
 
 
 @pytest.mark.parametrize("kind", [Linear, Cosine])

@@ -78,6 +78,16 @@ def test_several_protocols_become_sections(tmp_path: Path) -> None:
     assert max(map(len, text.splitlines())) <= 100
 
 
+def test_long_names_of_models_are_folded(tmp_path: Path) -> None:
+    plain = write_run_set(tmp_path, "KD", "logits")
+    student = plain.student.model_copy(update={"name": "mmdet:fcos_r50-caffe_fpn_gn-head_ms-640-800-2x_coco"})
+    text = _render([plain, plain.model_copy(update={"student": student})])
+    assert max(map(len, text.splitlines())) <= 100
+    assert "AP75" in text or "ECE" in text
+    letters = "".join(character for character in text if character not in " │\n")
+    assert student.name in letters
+
+
 def test_no_results_is_an_error() -> None:
     with pytest.raises(UserError, match="no results"):
         leaderboard_table([])

@@ -93,3 +93,18 @@ def test_scale_of_a_config() -> None:
     assert scale_of(load_config("retinanet_r18_fpn_1x_coco")) == (1333, 800)
     assert scale_of({"test_pipeline": [{"type": "Resize", "scale": (300, 500)}]}) == (500, 300)
     assert scale_of({}) == (1333, 800)
+
+
+def test_of_several_scales_one_is_drawn_in_training() -> None:
+    scales = [(160, 64), (160, 96)]
+    model = load_model("retinanet_r18_fpn_1x_coco", pretrained=False, num_classes=2)
+    network = MMDetectionNetwork(model, scale=scales)
+    image = torch.rand(3, 120, 160)
+    torch.manual_seed(0)
+    drawn = [network.train().transform([image])[1][0] for _ in range(20)]
+    assert set(drawn) == {(64, 85), (96, 128)}
+    torch.manual_seed(0)
+    assert [network.transform([image])[1][0] for _ in range(20)] == drawn
+    assert {network.eval().transform([image])[1][0] for _ in range(20)} == {(96, 128)}
+    with pytest.raises(ValueError, match="expected a scale"):
+        MMDetectionNetwork(model, scale=[])
