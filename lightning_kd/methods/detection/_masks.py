@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from lightning_kd.methods.detection._boxes import box_iou
+
 
 def focal_masks(boxes: Sequence[Tensor], feature: Tensor, image_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Weights of the foreground's and of the background's cells.
@@ -58,30 +60,13 @@ def near_object_mask(boxes: Sequence[Tensor], anchors: Tensor, feature: Tensor, 
         )
     masks = []
     for image_boxes in boxes:
-        overlaps = pairwise_iou(anchors.to(feature), image_boxes.reshape(-1, 4).to(feature))
+        overlaps = box_iou(anchors.to(feature)[:, None], image_boxes.reshape(-1, 4).to(feature))
         if overlaps.shape[1]:
             near = (overlaps > threshold * overlaps.amax(0)).any(1)
         else:
             near = overlaps.new_zeros(len(anchors), dtype=torch.bool)
         masks.append(near.view(height, width, -1).any(2))
     return torch.stack(masks).to(feature.dtype)
-
-
-def pairwise_iou(boxes: Tensor, others: Tensor) -> Tensor:
-    """Intersection over union of every pair.
-
-    Args:
-        boxes: ``(P, 4)`` as ``x1, y1, x2, y2``.
-        others: ``(G, 4)``.
-
-    Returns:
-        ``(P, G)``; 0 for pairs that do not overlap or have no area.
-    """
-    low = torch.maximum(boxes[:, None, :2], others[:, :2])
-    high = torch.minimum(boxes[:, None, 2:], others[:, 2:])
-    overlap = (high - low).clamp(min=0).prod(2)
-    union = _area(boxes)[:, None] + _area(others) - overlap
-    return overlap / union.clamp(min=torch.finfo(union.dtype).tiny)
 
 
 def check_boxes(boxes: Sequence[Tensor], feature: Tensor) -> None:
@@ -114,7 +99,3 @@ def _cells(low: Tensor, high: Tensor, cells: int, pixels: int) -> tuple[Tensor, 
     meets_image = (high >= 0) & (low <= pixels)
     covered = (cell >= first[:, :, None]) & (cell <= last[:, :, None]) & meets_image[:, :, None]
     return covered, last + 1 - first
-
-
-def _area(boxes: Tensor) -> Tensor:
-    return (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(1)
