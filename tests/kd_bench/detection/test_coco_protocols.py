@@ -262,3 +262,10 @@ def test_boards_say_how_students_start(data: COCO) -> None:
     )
     inherited = facts("coco-mmdet-inherited-v1", "mmdet:fcos_r50-caffe_fpn_gn-head_ms-640-800-2x_coco")
     assert "backbone and their teacher's neck and head; 24 epochs; images of 640/800 pixels" in inherited
+
+
+def test_levels_are_those_of_the_authors() -> None:
+    for protocol_id in ("coco-mmdet-v1", "coco-mmdet-inherited-v1"):
+        for name in ("CWD", "PKD"):
+            layers = load_protocol(protocol_id).methods[name].on("fasterrcnn-r101-r50").parameters["layers"]
+            assert layers == {f"pyramid.{level}": f"pyramid.{level}" for level in range(4)}
