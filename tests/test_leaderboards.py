@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import pytest
+from kd_bench.data.base import open_data
+from kd_bench.detection.annotations import Annotations
+from kd_bench.detection.data import DetectionData
+from kd_bench.detection.detections import read_detections
+from kd_bench.detection.evaluate import evaluate
 from kd_bench.predictions import read_predictions
 from kd_bench.protocol import load_protocol
-from kd_bench.results import RunSet, load_run_sets, run_set_path
+from kd_bench.results import DetectionScores, RunSet, Scores, load_run_sets, run_set_path
 from kd_bench.storage import file_sha256
 from kd_bench.training.evaluate import score
 
@@ -16,6 +22,22 @@ RESULTS = Path(__file__).parents[1] / "leaderboards" / "results"
 
 def committed() -> list[RunSet]:
     return load_run_sets(RESULTS)
+
+
+@cache
+def truth_of(protocol_id: str) -> Annotations:
+    protocol = load_protocol(protocol_id)
+    data = open_data(protocol.data, protocol.student_recipe, 0)
+    assert isinstance(data, DetectionData)
+    return data.truth("test")
+
+
+def recomputed(run_set: RunSet, predictions: Path) -> Scores | DetectionScores:
+    if run_set.task == "classification":
+        return score(read_predictions(predictions))
+    truth = truth_of(run_set.protocol.id)
+    metrics = evaluate(truth, read_detections(predictions, truth))
+    return DetectionScores(**{name: getattr(metrics, name) for name in DetectionScores.model_fields})
 
 
 @pytest.mark.parametrize("run_set", committed(), ids=lambda one: f"{one.protocol.id}-{one.method.name}")
@@ -28,7 +50,7 @@ def test_scores_follow_from_the_predictions(run_set: RunSet) -> None:
     for run in run_set.runs:
         predictions = folder / run.predictions_file
         assert file_sha256(predictions) == run.predictions_sha256
-        assert score(read_predictions(predictions)) == run.last
+        assert recomputed(run_set, predictions) == run.last
 
 
 def test_every_row_of_the_embedded_protocol_is_there() -> None:
@@ -41,3 +63,20 @@ def test_the_leaderboard_for_a_cpu_has_its_rows_and_seeds() -> None:
     assert set(found) == set(load_protocol("fashion-v1").methods)
     assert len(found) - 1 >= 20
     assert all(run_set.seeds == (0, 1, 2) for run_set in found.values())
+
+
+def test_detectors_have_their_rows_and_seeds_and_a_teacher_that_can_teach() -> None:
+    protocol = load_protocol("digits-detection-v1")
+    found = [run_set for run_set in committed() if run_set.protocol.id == protocol.id]
+    rows = {(run_set.method.name, run_set.student.name) for run_set in found}
+    core = {
+        (name, pair.student)
+        for name in protocol.core
+        for key, pair in protocol.pairs.items()
+        if protocol.methods[name].runs_on(key)
+    }
+    assert core <= rows
+    assert all(run_set.seeds == (0, 1, 2) for run_set in found)
+    for run_set in found:
+        if run_set.method.class_path is None:
+            assert min(run_set.teacher.headline - headline for headline in run_set.headlines()) > 0.05
