@@ -153,12 +153,15 @@ class DetectionTeacherInfo(Record):
         weights_sha256: hash of its weights file.
         ap: its test AP as measured by the benchmark itself.
         parameters: number of parameters.
+        truth_sha256: hash of the test annotations that it was scored against, as were the students; a protocol's
+            checksum need not cover them. ``None`` in older results.
     """
 
     name: Name
     weights_sha256: Sha256
     ap: Fraction
     parameters: Count
+    truth_sha256: Sha256 | None = None
 
     @property
     def headline(self) -> float:

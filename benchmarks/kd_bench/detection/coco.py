@@ -83,8 +83,9 @@ class COCO(DetectionData):
         """sha256 over classes, numbers of images and the split, for both parts.
 
         The content of the files is not covered: to read 20 GB before every run is not feasible. Archives are verified
-        when :mod:`~kd_bench.detection.coco_files` unpacks them. A file that cannot be decoded or has another size than
-        annotated is an error when it is read.
+        when :mod:`~kd_bench.detection.coco_files` unpacks them, and results carry the hash of the annotations that
+        they were scored against. A file that cannot be decoded or has another size than annotated is an error when it
+        is read.
         """
         sets = [self._read(name) for name in ("train", "val")]
         for each in sets[1:]:

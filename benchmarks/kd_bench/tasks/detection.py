@@ -92,6 +92,7 @@ class Detection(Task):
             weights_sha256=weights_sha256,
             ap=_scores(_detect_all(network, data), data).ap,
             parameters=count_parameters(network),
+            truth_sha256=data.truth("test").checksum(),
         )
 
     @override

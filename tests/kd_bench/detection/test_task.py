@@ -103,6 +103,7 @@ def test_the_result_is_what_the_kept_detections_score(protocol: Protocol, output
         assert run.last.model_dump() == {name: getattr(metrics, name) for name in DetectionScores.model_fields}
         assert isinstance(run_set.teacher, DetectionTeacherInfo)
         assert run_set.teacher.ap == evaluate(truth, read_detections(folder / TEACHER_DETECTIONS, truth)).ap
+        assert run_set.teacher.truth_sha256 == truth.checksum()
         assert run.best is None
         assert run.curve.validation is not None
         assert len(run.curve.validation) == len(run.curve.train_loss) == 2
