@@ -55,7 +55,7 @@ class TeacherSource(Spec):
     Attributes:
         source: local path or address, see :func:`kd_bench.models.load_teacher`; ``None`` for ``options`` alone.
         options: constructor arguments, such as torchvision's ``weights``, which the library itself downloads.
-        sha256: hash of the file; ``None`` while nobody has pinned it.
+        sha256: hash of the file, or at least its first eight digits; ``None`` while nobody has pinned it.
         accuracy: test accuracy (AP of a detector) that its authors report, or ``None``. It is measured anew before the
             first run.
         finetune: whether this is only where the protocol's ``teacher_recipe`` starts.
@@ -63,7 +63,7 @@ class TeacherSource(Spec):
 
     source: str | None = None
     options: dict[str, JsonValue] = Field(default_factory=dict)
-    sha256: Sha256 | None = None
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{8,64}$")] | None = None
     accuracy: Fraction | None = None
     finetune: bool = False
 

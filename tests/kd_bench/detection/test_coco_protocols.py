@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -36,8 +37,6 @@ from torchvision.ops import FrozenBatchNorm2d
 ON_COCO = [protocol for protocol in list_protocols() if protocol.id.startswith("coco-")]
 TASK = task_named("detection")
 
-Open = Callable[..., COCO]
-
 
 @pytest.fixture
 def data(coco_parameters: dict[str, Any]) -> COCO:
@@ -61,9 +60,6 @@ def test_the_checksum_can_be_known_without_the_data() -> None:
 
 
 def test_sets_with_other_categories_are_refused(coco_parameters: dict[str, Any], tmp_path: Path) -> None:
-    import json
-    import shutil
-
     root = tmp_path / "coco"
     shutil.copytree(coco_parameters["root"], root)
     path = root / "annotations" / "instances_val2017.json"
@@ -137,6 +133,7 @@ def test_teachers_files_are_named_with_the_beginning_of_their_hash(protocol: Pro
         if source.source is not None:
             digits = source.source.removesuffix(".pth").rpartition("-")[2]
             assert download.normal_sha256(digits) == digits
+            assert source.sha256 == digits
 
 
 class TestStudents:
