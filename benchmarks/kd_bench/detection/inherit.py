@@ -12,7 +12,7 @@ _BACKBONE = "model.backbone."
 _PYRAMID = "model.backbone.fpn."
 
 
-def inherit(student: nn.Module, teacher: nn.Module) -> list[str]:
+def inherit(student: nn.Module, teacher: nn.Module) -> None:
     """Copy from the teacher all but the backbone: feature pyramid and head.
 
     FGD and MGD start their students like this. The body of the backbone keeps its own weights; of the rest, what has
@@ -22,28 +22,23 @@ def inherit(student: nn.Module, teacher: nn.Module) -> list[str]:
         student: is changed.
         teacher: stays as it is.
 
-    Returns:
-        The names of what was copied.
-
     Raises:
         UserError: if nothing agrees.
     """
-    own = student.state_dict()
     given = teacher.state_dict()
-    copied = [
-        name
-        for name, value in own.items()
+    agreeing = {
+        name: value
+        for name, value in student.state_dict().items()
         if not is_backbone(name) and name in given and given[name].shape == value.shape
-    ]
-    if not any(own[name].is_floating_point() for name in copied):
+    }
+    if not agreeing:
         raise UserError(
             "the student cannot inherit from its teacher: outside the backbone no layer has the same name and shape in "
             "both. Take detectors of one kind, or leave inherits out."
         )
     with torch.no_grad():
-        for name in copied:
-            own[name].copy_(given[name])
-    return copied
+        for name, value in agreeing.items():
+            value.copy_(given[name])
 
 
 def is_backbone(name: str) -> bool:

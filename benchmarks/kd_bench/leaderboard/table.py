@@ -22,7 +22,7 @@ REPORTED = "reported\nnot ours"
 _GAP, _TIME, _P = "gap\nclosed", "time /\nplain", "p"
 _NARROW = {"agreement": "agrees"}
 _UNBOUNDED = 10_000
-_LINE = 30
+_MODEL_WIDTH = 30
 
 
 def leaderboard_table(
@@ -149,7 +149,7 @@ def _header(column: ScoreColumn) -> str:
 
 def _folded(text: str) -> str:
     """Names of models may be longer than what the columns leave of a terminal, and have no spaces."""
-    return "\n".join(wrap(text, _LINE, subsequent_indent="  ", break_on_hyphens=False))
+    return "\n".join(wrap(text, _MODEL_WIDTH, subsequent_indent="  ", break_on_hyphens=False))
 
 
 def _score(summary: Summary, column: ScoreColumn) -> str:
