@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -31,7 +30,6 @@ _EXAMPLE = (96, 128)
 _TORCHVISION = "torchvision:"
 MMDET = "mmdet:"
 """Prefix of the names of mmdet's configs."""
-_CONFIGS = Path(__file__).with_name("mmdet_configs")
 
 
 class _Block(nn.Module):
@@ -152,6 +150,20 @@ _SMALL: dict[str, Callable[..., DetectionNetwork]] = {
 }
 
 
+# in code, since a config that extends one of mmdet's by its name needs setuptools' pkg_resources, which is gone
+_DERIVED: dict[str, tuple[str, dict[str, Any]]] = {
+    "gfl_r18_fpn_1x_coco": (
+        "gfl_r50_fpn_1x_coco",
+        {
+            "model.backbone.depth": 18,
+            "model.backbone.init_cfg.checkpoint": "torchvision://resnet18",
+            "model.neck.in_channels": [64, 128, 256, 512],
+        },
+    )
+}
+"""Name of a config that mmdet lacks → the one it is like, and what differs."""
+
+
 def create_network(name: str, num_classes: int, **options: Any) -> DetectionNetwork:
     """The detector ``name``, with random weights unless ``options`` say otherwise.
 
@@ -189,7 +201,7 @@ def _mmdet(
     """A detector of mmdet.
 
     Args:
-        config: name of a config in ``mmdet_configs`` here, or of one of mmdet's.
+        config: name of one of mmdet's configs, or of :data:`_DERIVED`.
         num_classes: number of classes, background included.
         min_size: the shorter side of images; of several, one is drawn for every batch in training.
         max_size: the longer side at most.
@@ -199,8 +211,9 @@ def _mmdet(
     try:
         from lightning_kd.detection.mmdet import MMDetectionNetwork, load_config, load_model
 
-        own = _CONFIGS / f"{config}.py"
-        content = load_config(own if own.is_file() else config)
+        base, changes = _DERIVED.get(config, (config, {}))
+        content = load_config(base)
+        content.merge_from_dict(changes)
         model = load_model(content, checkpoint, num_classes=num_classes - 1, pretrained=pretrained)
         sizes = [min_size] if isinstance(min_size, int) else min_size
         return MMDetectionNetwork(model, scale=[(max_size, size) for size in sizes])
