@@ -29,6 +29,7 @@ Verification = Literal["claimed", "predictions checked", "checkpoint re-evaluate
 Name = Annotated[str, Field(min_length=1, max_length=120, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/+-]*$")]
 Text = Annotated[str, Field(max_length=500)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Licence = Annotated[str, Field(max_length=80, pattern=r"^[A-Za-z0-9][A-Za-z0-9.+ ()-]*$")]
 FileName = Annotated[str, Field(max_length=120, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\.npz$")]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
@@ -107,6 +108,7 @@ class MethodInfo(Record):
         git_revision: commit of the checkout that ran it; ``None`` outside a checkout.
         git_dirty: whether the checkout had uncommitted changes; ``None`` outside a checkout.
         citation: the paper.
+        licence: SPDX identifier of the licence that the method's file is under, for example ``Apache-2.0``.
     """
 
     name: Name
@@ -122,6 +124,7 @@ class MethodInfo(Record):
     fusion: FusionInfo | None = None
     warmup: Count = 0
     warmup_steps: Count = 0
+    licence: Licence | None = None
 
 
 class TeacherInfo(Record):
@@ -316,6 +319,7 @@ class Run(Record):
         chosen: hyper-parameters that were chosen in this run, on the validation split.
         taps: the layers whose features were compared, of student and teacher.
         trainer: how the machine was used, where that differs from one device and Lightning's own choices.
+        weights_sha256: hash of the student's weights as safetensors, if they were kept; see :mod:`kd_bench.weights`.
     """
 
     seed: Seed
@@ -331,6 +335,7 @@ class Run(Record):
     chosen: Annotated[dict[Name, float], Field(max_length=20)] = Field(default_factory=dict)
     taps: Annotated[tuple[tuple[Text, Text], ...], Field(max_length=200)] = ()
     trainer: Annotated[dict[Name, str | int | bool | None], Field(max_length=20)] = Field(default_factory=dict)
+    weights_sha256: Sha256 | None = None
 
     @model_validator(mode="after")
     def _of_one_task(self) -> Self:
@@ -362,7 +367,9 @@ class RunSet(Record):
     Attributes:
         extra_data: whether anything but the protocol's training split was used.
         track: ``general``: one set of hyper-parameters for all pairs; ``tuned``: one for each pair.
-        verification: how far the numbers were checked by somebody else.
+        contact: whom to ask about the result: a name, an address, or a GitHub handle.
+        verification: how far the numbers were checked when the file was written, which is not at all. What was checked
+            since is recorded beside it; see :mod:`kd_bench.verification.record`.
     """
 
     schema_version: Literal[1] = 1
@@ -374,6 +381,7 @@ class RunSet(Record):
     environment: Environment
     runs: Annotated[tuple[Run, ...], Field(min_length=1, max_length=1000)]
     extra_data: bool = False
+    contact: Text | None = None
     verification: Verification = "claimed"
 
     @model_validator(mode="after")

@@ -1,0 +1,1 @@
+"""Whether published numbers hold: recomputed from predictions, measured anew from weights, trained again."""
