@@ -12,6 +12,7 @@ PYTEST ?= $(BIN)/python -m pytest
 help:
 	@echo "make quickstart  set up and run the embedded benchmark to a leaderboard"
 	@echo "make test        set up and run the tests (make test-slow: the slow ones)"
+	@echo "make site        build the page of the committed results, leaderboards/site/index.html"
 	@echo "make lint types  ruff, and mypy --strict"
 	@echo "make clean       remove $(VENV) and $(RUNS)"
 
@@ -40,6 +41,9 @@ $(VENV)/.installed: pyproject.toml
 	@$(BIN)/python -m pip install -qq --upgrade pip
 	@$(BIN)/python -m pip install -qq --editable ".[dev]"
 	@touch $@
+
+site: $(VENV)/.installed
+	$(BIN)/lightning-kd leaderboard build leaderboards --output leaderboards/site/index.html
 
 clean:
 	rm -rf $(VENV) $(RUNS)

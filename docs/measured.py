@@ -41,7 +41,9 @@ def measured_tables(name: str, run_sets: Sequence[RunSet]) -> Iterator[str]:
 
 
 def _class_of(run_set: RunSet) -> str:
-    return (run_set.method.class_path or "").rsplit(".", 1)[-1]
+    """The library's class that ran; somebody else's may have the same name."""
+    path = run_set.method.class_path or ""
+    return path.rsplit(".", 1)[-1] if path.startswith("lightning_kd.") else ""
 
 
 def _table(board: Sequence[RunSet], rows: Sequence[Summary]) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from kd_bench.errors import UserError
 from kd_bench.items import Item, ItemResult
+from kd_bench.method_copy import copy_beside_results
 from kd_bench.results import MethodInfo, RunSet, read_run_set
 from kd_bench.storage import write_model
 
@@ -25,8 +26,9 @@ def collect(items: Iterable[Item]) -> list[RunSet]:
     run_sets = []
     for any_item in groups.values():
         seeds = [replace(any_item, seed=seed) for seed in any_item.protocol.seeds]
-        results = [result for item in seeds if (result := item.load()) is not None]
+        results = [result for item in seeds if (result := item.measured()) is not None]
         if results:
+            copy_beside_results(any_item)
             run_sets.append(_store(any_item.run_set, _gather(any_item, results)))
     return run_sets
 

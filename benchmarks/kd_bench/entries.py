@@ -73,7 +73,7 @@ def load_entries(directory: Path | str) -> list[Entry]:
     """
     root = Path(directory)
     by_entry: dict[str, list[Correction]] = {}
-    for correction in load_corrections(_corrections_of(root)):
+    for correction in load_corrections(corrections_folder(root)):
         by_entry.setdefault(correction.entry, []).append(correction)
     places = {path.parent.absolute().parts[-3:]: path.parent for path in root.rglob(RUN_SET_FILE)}
     entries = []
@@ -92,7 +92,12 @@ def load_entries(directory: Path | str) -> list[Entry]:
     return entries
 
 
-def _corrections_of(root: Path) -> Path:
+def corrections_folder(root: Path) -> Path:
+    """Where the corrections of what lies below a directory are; need not exist.
+
+    Args:
+        root: as for :func:`load_entries`.
+    """
     if (root / CORRECTIONS).is_dir():
         return root / CORRECTIONS
     for folder in (root.absolute(), *root.absolute().parents):

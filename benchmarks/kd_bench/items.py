@@ -11,7 +11,7 @@ from kd_bench.data.base import open_data
 from kd_bench.environment import describe_environment
 from kd_bench.errors import UserError
 from kd_bench.fusion import create_strategy
-from kd_bench.layout import LOGS, RUNS, STATES, item_file
+from kd_bench.layout import LOGS, RUNS, STATES, WEIGHTS, item_file
 from kd_bench.options import RunOptions
 from kd_bench.protocol import MethodRow, Pair, Protocol, TrainerSpec, json_sha256
 from kd_bench.recipe import Recipe
@@ -137,6 +137,11 @@ class Item:
         return self.run_set.with_name(f"seed-{self.seed}.npz")
 
     @property
+    def weights(self) -> Path:
+        """Where the trained student goes if it is kept; see :mod:`kd_bench.weights`."""
+        return self._place(WEIGHTS, "safetensors")
+
+    @property
     def result(self) -> Path:
         """Where the item's result goes; it is written last, so its presence says that the item is finished."""
         return self._place(RUNS, "json")
@@ -183,7 +188,18 @@ class Item:
             task.create(name, data)
 
     def load(self) -> ItemResult | None:
-        """The item's result, or ``None`` while it is to be done.
+        """The item's result, or ``None`` while it is to be done, be it for the weights that are asked for now.
+
+        Raises:
+            UserError: if the result file is corrupt.
+        """
+        found = self.measured()
+        if found is not None and self.options.keep_weights and not self._has_weights(found.run.weights_sha256):
+            return None
+        return found
+
+    def measured(self) -> ItemResult | None:
+        """The item's result, with or without weights, or ``None`` while there is none.
 
         Raises:
             UserError: if the result file is corrupt.
@@ -196,6 +212,9 @@ class Item:
         if not self.predictions.exists() or file_sha256(self.predictions) != found.run.predictions_sha256:
             return None
         return found
+
+    def _has_weights(self, sha256: str | None) -> bool:
+        return sha256 is not None and self.weights.is_file() and file_sha256(self.weights) == sha256
 
     def _place(self, kind: str, extension: str) -> Path:
         pair = self.pair

@@ -10,6 +10,8 @@ STATES = "state"
 PLANS = "plan"
 RUNS = "runs"
 LOGS = "logs"
+WEIGHTS = "weights"
+METHODS = "methods"
 
 TEACHER_DETECTIONS = "teacher.npz"
 """What the pair's teacher found on the test images; beside the detections of its students."""

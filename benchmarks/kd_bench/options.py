@@ -24,10 +24,13 @@ class RunOptions:
         loggers: where the curves of the trainings go besides the CSV files: ``wandb``, ``tensorboard``, ``mlflow``.
         checkpoint_seconds: a training that lasts longer leaves a checkpoint this often, from which it goes on if it is
             interrupted.
+        keep_weights: whether the trained students are kept; a finished item whose student was not kept is done again,
+            in the same numbers.
     """
 
     loggers: tuple[str, ...] = ()
     checkpoint_seconds: float = CHECKPOINT_SECONDS
+    keep_weights: bool = False
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,16 @@ import io
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from kd_bench.errors import UserError
 from kd_bench.storage import write_atomic
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MAX_BYTES = 50_000_000
 _KEYS = ("predicted", "label", "teacher_predicted", "confidence", "label_log_probability")
@@ -45,6 +46,8 @@ class Predictions:
     @classmethod
     def from_logits(cls, logits: Tensor, label: Tensor, teacher_logits: Tensor) -> Predictions:
         """Reduce student and teacher logits ``(N, C)`` and labels ``(N,)`` to what is kept."""
+        import torch  # reading predictions does without it, which takes seconds to import
+
         log_probabilities = torch.log_softmax(logits.double(), dim=-1)
         confidence, predicted = log_probabilities.exp().max(dim=-1)
         of_label = log_probabilities.gather(-1, label[:, None]).squeeze(-1)

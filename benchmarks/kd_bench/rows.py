@@ -10,11 +10,13 @@ from kd_bench.construct import create, dotted_path, resolve_parameters, source_s
 from kd_bench.environment import describe_checkout
 from kd_bench.errors import UserError
 from kd_bench.fusion import describe_fusion
+from kd_bench.method_file import create_from_file, file_class_path, load_method_class
 from kd_bench.names import import_object, unknown
 from kd_bench.protocol import MethodRow
 from kd_bench.results import CitationInfo, MethodInfo
 from lightning_kd import DistillationMethod
 from lightning_kd.methods import Citation, GuidedSelfDistillation, discover
+from lightning_kd.methods.load_file import is_file_reference
 from lightning_kd.schedules import StepWarmUp, WarmUp
 
 AUTO = "auto"
@@ -30,7 +32,11 @@ def create_method(row: MethodRow) -> DistillationMethod | None:
     if row.class_path is None:
         return None
     cls = _method_class(row.class_path)
-    method = create(cls, _with_warmup(cls, row), row.class_path)
+    parameters = _with_warmup(cls, row)
+    if is_file_reference(row.class_path):
+        method = create_from_file(cls, parameters, row.class_path)
+    else:
+        method = create(cls, parameters, row.class_path)
     _check_teacher(row, method)
     return method
 
@@ -57,7 +63,7 @@ def describe_method(name: str, row: MethodRow) -> MethodInfo:
     cls = None if method is None else type(method)
     return MethodInfo(
         name=name,
-        class_path=None if cls is None else dotted_path(cls),
+        class_path=None if cls is None else _class_path(cls, str(row.class_path)),
         parameters={} if cls is None else resolve_parameters(cls, row.parameters, str(row.class_path)),
         task_weight=row.task_weight,
         source_sha256=None if cls is None else source_sha256(cls),
@@ -72,7 +78,13 @@ def describe_method(name: str, row: MethodRow) -> MethodInfo:
     )
 
 
+def _class_path(cls: type[DistillationMethod], path: str) -> str:
+    return file_class_path(cls, path) if is_file_reference(path) else dotted_path(cls)
+
+
 def _method_class(path: str) -> type[DistillationMethod]:
+    if is_file_reference(path):
+        return load_method_class(path)
     found = import_object(path, "method") if "." in path else discover().get(path)
     if found is None:
         raise unknown("method", path, list(discover()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -16,8 +16,10 @@ from kd_bench.items import Item
 from kd_bench.launchers.choose import create_launcher
 from kd_bench.launchers.events import Failure
 from kd_bench.launchers.retry import run_with_retries
+from kd_bench.method_copy import run_from_copies
 from kd_bench.names import choose
 from kd_bench.options import LaunchOptions, RunOptions
+from kd_bench.own_methods import add_own_methods
 from kd_bench.progress import progress_display
 from kd_bench.protocol import ALL, Protocol, TrainerSpec, load_protocol
 from kd_bench.results import ProtocolRef, RunSet, slug
@@ -70,6 +72,8 @@ def run_benchmark(
     quick: bool = False,
     miniature: bool = False,
     tune: bool = False,
+    method_parameters: Mapping[str, object] | None = None,
+    task_weight: float | None = None,
     trainer: Mapping[str, object] | None = None,
     options: RunOptions | None = None,
     launch: LaunchOptions | None = None,
@@ -79,19 +83,22 @@ def run_benchmark(
     Args:
         protocol_id: for example ``digits-v1``.
         output: see :func:`run_protocol`.
-        methods: see :func:`run_protocol`.
+        methods: see :func:`run_protocol`; besides row names also files with a method of one's own, ``my_method.py`` or
+            ``my_method.py:ClassName``.
         pairs: see :func:`run_protocol`.
         seeds: see :func:`run_protocol`.
         quick: run the shortened variant; it has its own id and hash, so its results never mix with the real ones.
         miniature: run on a handful of samples, likewise.
         tune: score on a part of the training set, likewise.
+        method_parameters: constructor arguments of the methods from files.
+        task_weight: factor of the student's own loss beside them.
         trainer: how runs use the machine, where that differs from the protocol's; see
             :class:`kd_bench.protocol.TrainerSpec`.
         options: see :func:`run_protocol`.
         launch: see :func:`run_protocol`.
 
     Raises:
-        UserError: see :func:`run_protocol`.
+        UserError: see :func:`run_protocol`; also if a file is no method, or is to be given what no file gets.
     """
     protocol = load_protocol(protocol_id)
     if tune:
@@ -102,6 +109,7 @@ def run_benchmark(
         protocol = variants.miniature(protocol, Path(output) / "miniature")
     if trainer:
         protocol = protocol.model_copy(update={"trainer": _use_machine(protocol.trainer, trainer)})
+    protocol, methods = add_own_methods(protocol, methods, method_parameters, task_weight)
     return run_protocol(
         protocol, output=output, methods=methods, pairs=pairs, seeds=seeds, options=options, launch=launch
     )
@@ -143,6 +151,8 @@ def run_protocol(
     items = plan(protocol, Path(output), methods=methods, pairs=pairs, seeds=seeds, options=options)
     refuse_foreign(items)
     write_selection(Path(output), _describe(items))
+    copies = run_from_copies(protocol, Path(output), dict.fromkeys(item.method_name for item in items))
+    items = [replace(item, protocol=copies) for item in items]
     sweep(Path(output))
     pending = [item for item in items if item.load() is None]
     failures: list[Failure] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from kd_bench.data.base import open_data
 from kd_bench.environment import describe_environment
 from kd_bench.items import Item, ItemResult
+from kd_bench.method_copy import check_unchanged, copy_beside_results
 from kd_bench.protocol import TrainerSpec
 from kd_bench.results import ProtocolRef, Run, StudentInfo
 from kd_bench.storage import file_sha256, write_model
@@ -17,6 +18,7 @@ from kd_bench.training.loggers import open_curves
 from kd_bench.training.machine import check_hardware, check_machine
 from kd_bench.training.ranks import run_on_ranks
 from kd_bench.training.recorder import OnEpoch
+from kd_bench.weights import keep_weights
 
 
 def run_item(item: Item, on_epoch: OnEpoch | None = None) -> ItemResult:
@@ -70,12 +72,15 @@ def _teacher(item: Item) -> LoadedTeacher:
 
 
 def _do(item: Item, teacher: LoadedTeacher, on_epoch: OnEpoch | None) -> ItemResult:
+    check_unchanged(item)
     data = open_data(item.protocol.data, item.recipe, item.seed)
     with open_curves(item) as curves:
         student = train_student(item, teacher.network, on_epoch, curves=curves)
     outcome = task_named(item.protocol.task).outcome(
         student.network, teacher.network, data, student.trainings[-1].recorder, item.predictions
     )
+    copy_beside_results(item)
+    weights_sha256 = keep_weights(student.network, item.weights) if item.options.keep_weights else None
     result = ItemResult(
         fingerprint=item.fingerprint,
         protocol=ProtocolRef(id=item.protocol.id, hash=item.protocol.hash),
@@ -83,14 +88,14 @@ def _do(item: Item, teacher: LoadedTeacher, on_epoch: OnEpoch | None) -> ItemRes
         teacher=teacher.info,
         student=StudentInfo(name=item.pair.student, parameters=count_parameters(student.network)),
         environment=describe_environment(),
-        run=_run(item, student, outcome),
+        run=_run(item, student, outcome, weights_sha256),
     )
     write_model(item.result, result)
     Checkpoints(item.checkpoints, item.fingerprint, 0).remove()
     return result
 
 
-def _run(item: Item, student: TrainedStudent, outcome: Outcome) -> Run:
+def _run(item: Item, student: TrainedStudent, outcome: Outcome, weights_sha256: str | None) -> Run:
     training = student.trainings[-1]
     memory = [each.peak_memory_mb for each in student.trainings if each.peak_memory_mb is not None]
     return Run(
@@ -107,6 +112,7 @@ def _run(item: Item, student: TrainedStudent, outcome: Outcome) -> Run:
         chosen=student.chosen,
         taps=student.taps,
         trainer=_differences(item.protocol.trainer),
+        weights_sha256=weights_sha256,
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 
+from lightning_kd.cli.json_objects import parse_object
 from lightning_kd.cli.lists import parse_names, parse_seeds
 from lightning_kd.cli.places import RUNS
 
@@ -32,6 +33,7 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument("protocol", metavar="PROTOCOL", help="Protocol to run; see `lightning-kd bench list`.")
     parser.add_argument("--output", metavar="DIR", default=RUNS, help="Directory for results, logs and teachers.")
     _add_selection(parser)
+    _add_own_method(parser)
     _add_variants(parser)
     _add_launching(parser)
     _add_training(parser)
@@ -50,6 +52,8 @@ def selection(options: Namespace) -> dict[str, Any]:
         "quick": options.quick,
         "miniature": options.miniature,
         "tune": options.tune,
+        "method_parameters": parse_object("--method-parameters", options.method_parameters),
+        "task_weight": options.task_weight,
     }
 
 
@@ -62,7 +66,7 @@ def launching(options: Namespace) -> dict[str, Any]:
     ray = options.ray
     return {
         "trainer": {name: value for name, value in vars(options.trainer).items() if value is not None},
-        "options": RunOptions(loggers, seconds),
+        "options": RunOptions(loggers, seconds, keep_weights=options.keep_weights),
         "launch": LaunchOptions(
             launcher=options.launcher,
             workers=options.workers,
@@ -76,9 +80,16 @@ def launching(options: Namespace) -> dict[str, Any]:
 
 def _add_selection(parser: ArgumentParser) -> None:
     add = parser.add_argument_group("what is run").add_argument
-    add("--methods", metavar="NAMES", help="Rows, such as plain,KD, or all; by default the core rows.")
+    help_methods = "Rows, such as plain,KD, or all; files of yours, such as my_method.py; by default the core rows."
+    add("--methods", metavar="NAMES", help=help_methods)
     add("--pairs", metavar="NAMES", help="Pairs, separated by commas; by default all.")
     add("--seeds", metavar="SEEDS", help="Such as 0-4 or 0,1,7; by default all of the protocol's.")
+
+
+def _add_own_method(parser: ArgumentParser) -> None:
+    add = parser.add_argument_group("for the methods from files among --methods").add_argument
+    add("--method-parameters", metavar="JSON", help="Constructor arguments, such as '{\"temperature\": 4}'.")
+    add("--task-weight", type=float | None, metavar="X", help="Factor of the student's own loss; 1 by default.")
 
 
 def _add_variants(parser: ArgumentParser) -> None:
@@ -103,6 +114,8 @@ def _add_launching(parser: ArgumentParser) -> None:
 
 def _add_training(parser: ArgumentParser) -> None:
     add = parser.add_argument_group("how a run is done").add_argument
+    help_weights = "Keep the trained students as safetensors, so that others can evaluate them again."
+    add("--keep-weights", action="store_true", help=help_weights)
     add("--logger", metavar="NAMES", help="wandb, tensorboard, mlflow, besides the CSV files.")
     add("--checkpoint-every", type=float | None, metavar="SECONDS", help="Time between the checkpoints of a run.")
     for name, (kind, text) in _TRAINER.items():

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lightning_kd.cli.bench_extra import bench_extra
-from lightning_kd.cli.check_load import Candidate, author_line
+from lightning_kd.cli.check_load import Candidate
 from lightning_kd.cli.errors import CommandError
+from lightning_kd.methods.load_file import author_line
 
 if TYPE_CHECKING:
     from kd_bench.results import Run

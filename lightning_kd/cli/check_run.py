@@ -10,9 +10,10 @@ import torch
 from rich.console import Console
 
 from lightning_kd.cli.check_digits import DigitsOutcome, train_on_digits
-from lightning_kd.cli.check_load import Candidate, author_line
+from lightning_kd.cli.check_load import Candidate
 from lightning_kd.cli.check_report import contract_table, print_digits, problem_text
 from lightning_kd.cli.output import console
+from lightning_kd.methods.load_file import author_line
 from lightning_kd.testing import CHECKS, TRAINER_CHECKS, CheckResult, run_contract
 from lightning_kd.testing.rig import Inputs
 

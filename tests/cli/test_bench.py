@@ -10,12 +10,15 @@ from typing import Any
 
 import kd_bench.runner
 import pytest
+from kd_bench import variants
 from kd_bench.items import Item
 from kd_bench.launchers.events import Failure
 from kd_bench.options import LaunchOptions, RayOptions, RunOptions
 from kd_bench.protocol import list_protocols, load_protocol
-from kd_bench.results import RunSet
+from kd_bench.results import RunSet, load_run_sets
 from kd_bench.runner import RunReport
+from kd_bench.weights import load_student, weights_path
+from own_method import SOURCE, write_method
 from synthetic_results import write_results
 
 from lightning_kd.cli.main import main
@@ -72,6 +75,8 @@ def test_run_passes_its_options_on_and_prints_table_and_place(
         "quick": True,
         "miniature": False,
         "tune": False,
+        "method_parameters": None,
+        "task_weight": None,
         "trainer": {"strategy": "ddp", "devices": 8},
         "options": RunOptions(("wandb", "mlflow"), 5.0),
         "launch": LaunchOptions("ray", workers=3, threads=2, retries=4, ray=RayOptions("head:6379")),
@@ -92,10 +97,21 @@ def test_run_leaves_what_is_not_given_to_the_protocol(runner: FakeRunner) -> Non
         "quick": False,
         "miniature": False,
         "tune": False,
+        "method_parameters": None,
+        "task_weight": None,
         "trainer": {},
         "options": RunOptions(),
         "launch": LaunchOptions(),
     }
+
+
+def test_a_method_of_ones_own_gets_its_parameters(runner: FakeRunner) -> None:
+    own = ["--method-parameters", '{"scale": 2, "layers": ["a"]}', "--task-weight", "0.5", "--keep-weights"]
+    assert main(["bench", "run", "digits-v1", "--methods", "plain,a/my_method.py:Mine", *own]) == 0
+    assert runner.asked["methods"] == ["plain", "a/my_method.py:Mine"]
+    assert runner.asked["method_parameters"] == {"scale": 2, "layers": ["a"]}
+    assert runner.asked["task_weight"] == 0.5
+    assert runner.asked["options"] == RunOptions(keep_weights=True)
 
 
 def test_parameters_of_slurm_are_passed_on(runner: FakeRunner) -> None:
@@ -143,6 +159,11 @@ def test_failed_runs_are_listed_with_exit_code_1(runner: FakeRunner, capsys: pyt
         (["digits-v1", "--pairs", "resnet14"], ["'resnet14'", "resnet14-cnn4"]),
         (["digits-v1", "--seeds", "0,77"], ["'77'", "0, 1, 2, 3, 4"]),
         (["digits-v1", "--seeds", "x"], ["'x'", "--seeds 0-4"]),
+        (["digits-v1", "--methods", "plain,gone.py"], ["no file 'gone.py'"]),
+        (["digits-v1", "--methods", "KD", "--task-weight", "2"], ["your own files", "my_method.py"]),
+        (["digits-v1", "--method-parameters", "{}"], ["your own files"]),
+        (["digits-v1", "--method-parameters", "4"], ["no JSON object", "--method-parameters '{"]),
+        (["digits-v1", "--method-parameters", "{T: 4}"], ["as JSON", "--method-parameters '{"]),
     ],
     ids=lambda value: " ".join(value),
 )
@@ -179,3 +200,42 @@ def test_quick_run_to_table_and_page(tmp_path: Path) -> None:
     page = lightning_kd("leaderboard", "build", "runs", "--output", "page.html")
     assert page.returncode == 0, page.stderr
     assert 'id="digits-v1-quick/' in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_a_file_of_ones_own_is_run_by_two_workers(tmp_path: Path) -> None:
+    write_method(tmp_path)
+    command = [sys.executable, "-m", "lightning_kd.cli.main", "bench"]
+    select = ["digits-v1", "--quick", "--methods", "plain,my_method.py", "--method-parameters", '{"weight": 2.0}']
+
+    def bench(*arguments: str) -> str:
+        done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False, cwd=tmp_path)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    first = bench("run", *select, "--task-weight", "0.5", "--keep-weights", "--workers", "2")
+    assert "LogitMatching" in first
+    assert bench("run", *select, "--task-weight", "0.5", "--keep-weights") == first
+    assert "LogitMatching" in bench("status")
+    by_name = {run_set.method.name: run_set for run_set in load_run_sets(tmp_path / "runs")}
+    assert set(by_name) == {"plain", "LogitMatching"}
+    method = by_name["LogitMatching"].method
+    assert (method.class_path, method.task_weight) == ("my_method.LogitMatching", 0.5)
+    assert method.parameters == {"scale": 1.0, "weight": 2.0}
+    (copy,) = (tmp_path / "runs" / "results").rglob("*.py")
+    assert (copy.name, copy.read_text()) == ("method.py", SOURCE)
+    protocol = variants.quick(load_protocol("digits-v1"))
+    pair = protocol.pairs["resnet14-cnn4"]
+    for name, run_set in by_name.items():
+        assert run_set.protocol.hash == protocol.hash
+        for run in run_set.runs:
+            path = weights_path(tmp_path / "runs", protocol.id, name, pair.student, pair.teacher, run.seed)
+            assert run.weights_sha256 is not None
+            assert not load_student(protocol, pair, path, run.weights_sha256).training
+    (tmp_path / "my_method.py").write_text(SOURCE.replace("self.scale *", "0.5 * self.scale *"))
+    changed = bench("run", *select, "--task-weight", "0.5", "--keep-weights", "--seeds", "0")
+    assert changed != first
+    after = {run_set.method.name: run_set for run_set in load_run_sets(tmp_path / "runs")}
+    assert after["plain"] == by_name["plain"]
+    assert after["LogitMatching"].seeds == (0,)
+    assert copy.read_text() == (tmp_path / "my_method.py").read_text()

@@ -1,19 +1,26 @@
-"""The parts of the page that compute: numbers as text, the plot's axis, the reliability diagram."""
+"""The parts of the page that compute: numbers as text, the plot's axis, curves, the reliability diagram, commands."""
 
 from __future__ import annotations
 
+import shlex
+import string
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kd_bench.entries import load_entries
 from kd_bench.errors import UserError
 from kd_bench.leaderboard.page import build_page
-from kd_bench.leaderboard.page_detail import detail
-from kd_bench.leaderboard.page_format import MISSING, number, number_cell, seed_list, setting
-from kd_bench.leaderboard.page_plot import choose_axis
-from kd_bench.leaderboard.page_reliability import calibration_error, find_folders, reliability_bins, reliability_entry
+from kd_bench.leaderboard.page.axis import choose_axis
+from kd_bench.leaderboard.page.curves import LEVELS, MAX_POINTS, kept_epochs, packed_curves
+from kd_bench.leaderboard.page.format import number, seed_list, setting
+from kd_bench.leaderboard.page.recipe import command_of, settings_of
+from kd_bench.leaderboard.page.reliability import calibration_error, reliability_bins, reliability_summary
 from kd_bench.predictions import Predictions, write_predictions
 from kd_bench.results import FusionInfo, run_set_path
 from kd_bench.training.evaluate import expected_calibration_error
@@ -28,11 +35,6 @@ from lightning_kd.cli.lists import parse_seeds
 )
 def test_numbers(value: float, digits: int, text: str) -> None:
     assert number(value, digits) == text
-
-
-def test_a_missing_number_sorts_by_nothing() -> None:
-    cell = number_cell(None, 2)
-    assert (cell.value, cell.text, cell.margin) == ("", MISSING, "")
 
 
 def test_settings_are_shown_as_written() -> None:
@@ -58,19 +60,14 @@ def test_the_axis_shows_everything_measured_with_readable_ticks(measured: list[f
     axis = choose_axis(measured, intervals)
     assert axis.low < axis.high
     assert all(axis.holds(value) for value in measured)
-    ticks = axis.ticks()
-    assert 1 <= len(ticks) <= 7
-    assert len({tick.label for tick in ticks}) == len(ticks)
-    for tick in ticks:
-        assert tick.x == axis.at(float(tick.label))
-        assert 0 <= float(tick.x.removesuffix("%")) <= 100
+    assert 1 <= (axis.high - axis.low) / axis.step <= 7
+    assert f"{axis.step:e}"[:3] in {"1.0", "2.0", "2.5", "5.0"}  # round, so that labels are short
 
 
 def test_an_interval_far_beyond_the_data_does_not_squeeze_it() -> None:
     axis = choose_axis([90.0, 92.0], [20.0, 160.0])
     assert axis.high - axis.low < 8
     assert not axis.holds(20.0)
-    assert axis.at(20.0) == "0.000%"
 
 
 def test_bins_by_hand() -> None:
@@ -108,35 +105,96 @@ def test_pooling_weighs_every_sample_the_same() -> None:
         assert item.share == pytest.approx((single[0][index].share + single[1][index].share) / 2)
 
 
-@pytest.mark.parametrize("below", [".", "digits-v1", "digits-v1/KD", "digits-v1/KD/mini_cnn4__mini_resnet14"])
-def test_predictions_are_found_from_any_folder(below: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run_set = write_run_set(tmp_path, "KD", "logits", seeds=(0, 1))
-    monkeypatch.chdir(tmp_path / below)
-    entry = reliability_entry(run_set, find_folders(Path()))
-    assert entry is not None
-    assert entry["name"] == "KD"
-    assert len(entry["bins"]) == 15
+def unpacked(packed: list[Any], counts: list[int]) -> list[list[float]]:
+    """What the page's script reads."""
+    low, high, text = packed
+    alphabet = string.ascii_uppercase + string.ascii_lowercase + string.digits + "+/"
+    levels = [64 * alphabet.index(first) + alphabet.index(second) for first, second in batched(text)]
+    values = iter([low + (high - low) * level / (LEVELS - 1) for level in levels])
+    return [[next(values) for _ in range(min(count, MAX_POINTS))] for count in counts]
+
+
+def batched(text: str) -> list[tuple[str, str]]:
+    return list(zip(text[::2], text[1::2], strict=True))
+
+
+@given(st.lists(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=150), min_size=1, max_size=4))
+def test_curves_are_kept_to_what_a_screen_can_show(losses: list[list[float]]) -> None:
+    runs = [SimpleNamespace(curve=SimpleNamespace(train_loss=tuple(loss), validation=None)) for loss in losses]
+    packed = packed_curves(runs)  # type: ignore[arg-type]
+    assert packed["validation"] is None
+    assert packed["epochs"] == [len(loss) for loss in losses]
+    every = [value for loss in losses for value in (loss[epoch] for epoch in kept_epochs(len(loss)))]
+    allowed = (max(every) - min(every)) / (LEVELS - 1) + 2e-3 * max(map(abs, every))
+    for loss, found in zip(losses, unpacked(packed["loss"], packed["epochs"]), strict=True):
+        assert found == pytest.approx([loss[epoch] for epoch in kept_epochs(len(loss))], abs=allowed + 1e-12)
+
+
+def test_losses_beyond_all_bounds_do_not_break_the_page() -> None:
+    runs = [SimpleNamespace(curve=SimpleNamespace(train_loss=(-1.7e308, 0.0, 1.7e308), validation=None))]
+    low, high, text = packed_curves(runs)["loss"]  # type: ignore[arg-type]
+    assert (low, high, text) == (-1.7e308, 1.7e308, "AAgA//")
+
+
+@given(st.integers(1, 10_000))
+def test_the_first_and_the_last_epoch_are_kept(epochs: int) -> None:
+    kept = kept_epochs(epochs)
+    assert (kept[0], kept[-1], len(kept)) == (0, epochs - 1, min(epochs, MAX_POINTS))
+    assert kept == sorted(set(kept))
+
+
+def test_predictions_are_those_in_the_entrys_folder(tmp_path: Path) -> None:
+    write_run_set(tmp_path, "KD", "logits", seeds=(0, 1))
+    (entry,) = load_entries(tmp_path)
+    summary = reliability_summary(entry)
+    assert summary is not None
+    bins = reliability_bins([predictions(3.5, 1.0, seed)[0] for seed in (0, 1)])
+    assert summary[0] == pytest.approx(calibration_error(bins), abs=1e-6)
+    assert [number for number, *_ in summary[2]] == [place for place, item in enumerate(bins) if item.share]
+    assert reliability_summary(replace(entry, folder=None)) is None
 
 
 def test_predictions_that_the_run_did_not_write_are_refused(tmp_path: Path) -> None:
     results, output = tmp_path / "results", tmp_path / "page.html"
-    run_set = write_run_set(results, "KD", "logits", seeds=(0, 1))
-    file = run_set_path(results, "digits-v1", "KD", "mini_cnn4", "mini_resnet14").parent / "seed1.npz"
-    write_predictions(file, predictions(9.0, 2.0, 1)[0])
+    write_run_set(results, "KD", "logits", seeds=(0, 1))
+    folder = run_set_path(results, "digits-v1", "KD", "mini_cnn4", "mini_resnet14").parent
+    write_predictions(folder / "seed1.npz", predictions(9.0, 2.0, 1)[0])
     with pytest.raises(UserError, match=r"seed1\.npz is not the file that the run wrote"):
-        build_page([run_set], output, results=results)
-    file.unlink()
-    with pytest.raises(UserError, match=r"seed1\.npz"):
-        build_page([run_set], output, results=results)
+        build_page(load_entries(results), output)
+    (folder / "seed1.npz").unlink()
+    with pytest.raises(UserError, match=r"seed1\.npz is missing"):
+        build_page(load_entries(results), output)
     assert not output.exists()
+    (folder / "seed0.npz").unlink()  # without any of them there is no diagram
+    build_page(load_entries(results), output)
+    assert '"reliability":[null]' in output.read_text(encoding="utf-8")
 
 
-def test_the_detail_of_a_fusion_shows_it_in_place_of_the_task_weight(tmp_path: Path) -> None:
+def test_the_settings_of_a_fusion_show_it_in_place_of_the_task_weight(tmp_path: Path) -> None:
     fusion = FusionInfo(class_path="a.Fixed", parameters={"ratio": 0.5}, hold_out=0.1, source_sha256="d" * 64)
-    fixed = dict(detail(write_run_set(tmp_path, "KD", "logits")).parameters)
-    fused = dict(detail(write_run_set(tmp_path, "Fused", "logits", fusion=fusion, teacher="scratch")).parameters)
+    fixed = dict(settings_of(write_run_set(tmp_path, "KD", "logits")))
+    fused = dict(settings_of(write_run_set(tmp_path, "Fused", "logits", fusion=fusion, teacher="scratch")))
     assert (fixed["teacher"], fixed["task_weight"]) == ("trained", "1.0")
     assert "fusion" not in fixed
     assert "task_weight" not in fused
     shown = {name: fused[name] for name in ("teacher", "fusion", "fusion.ratio", "fusion.hold_out")}
     assert list(shown.values()) == ["scratch", "a.Fixed", "0.5", "0.1"]
+
+
+def test_the_command_of_ones_own_method_names_its_file_class_and_settings(tmp_path: Path) -> None:
+    write_run_set(tmp_path, "KD", "logits", seeds=(0, 1, 2))
+    own = {"class_path": "mine.Mine", "parameters": {"weight": 2.0, "note": "it's"}, "task_weight": 0.5}
+    write_run_set(tmp_path, "Mine", None, seeds=(0, 2), **own)
+    write_run_set(tmp_path, "Packed", None, seeds=(0,), class_path="my_package.methods.Packed")
+    entries = {entry.run_set.method.name: entry for entry in load_entries(tmp_path)}
+    start, pair = ["lightning-kd", "bench", "run", "digits-v1", "--methods"], ["--pairs", "resnet14-cnn4"]
+    assert shlex.split(command_of(entries["KD"])) == [*start, "KD", *pair, "--seeds", "0-2"]
+    assert shlex.split(command_of(entries["Packed"])) == [*start, "Packed", *pair, "--seeds", "0"]
+    settings = ["--method-parameters", '{"note": "it\'s", "weight": 2.0}', "--task-weight", "0.5"]
+    rest = [*settings, *pair, "--seeds", "0,2"]
+    assert shlex.split(command_of(entries["Mine"])) == [*start, "mine.py:Mine", *rest]
+    folder = entries["Mine"].folder
+    assert folder is not None
+    (folder / "method.py").write_text("", encoding="utf-8")
+    place = "leaderboards/results/digits-v1/Mine/mini_cnn4__mini_resnet14/method.py:Mine"
+    assert shlex.split(command_of(entries["Mine"])) == [*start, place, *rest]

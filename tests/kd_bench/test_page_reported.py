@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
-from kd_bench.leaderboard.columns import columns_of
+from kd_bench.entries import Entry, load_entries
 from kd_bench.leaderboard.page import build_page
-from kd_bench.leaderboard.page_columns import page_columns
 from kd_bench.leaderboard.table import leaderboard_table
 from kd_bench.protocol import load_protocol
 from kd_bench.reported import OTHER, SAME, Reported, shipped_reported
@@ -44,17 +46,34 @@ def run_sets(results: Path) -> list[RunSet]:
 
 
 @pytest.fixture(scope="module")
-def page(results: Path, run_sets: list[RunSet]) -> Element:
-    return render(run_sets, results.parent / "with.html", shipped_reported())
+def entries(results: Path) -> list[Entry]:
+    return load_entries(results)
 
 
 @pytest.fixture(scope="module")
-def plain_page(results: Path, run_sets: list[RunSet]) -> Element:
-    return render(run_sets, results.parent / "without.html", None)
+def page(results: Path, entries: list[Entry]) -> Element:
+    return render(entries, results.parent / "with.html", shipped_reported())
 
 
-def render(run_sets: list[RunSet], path: Path, reported: Reported | None) -> Element:
-    return read_html(build_page(run_sets, path, reported=reported).read_text(encoding="utf-8"))
+@pytest.fixture(scope="module")
+def plain_page(results: Path, entries: list[Entry]) -> Element:
+    return render(entries, results.parent / "without.html", None)
+
+
+def render(entries: Sequence[Entry], path: Path, reported: Reported | None) -> Element:
+    return read_html(build_page(entries, path, reported=reported).read_text(encoding="utf-8"))
+
+
+def data_of(page: Element) -> dict[str, Any]:
+    (script,) = [script for script in page.all("script") if script.get("id") == "data"]
+    found: dict[str, Any] = json.loads(script.text)
+    return found
+
+
+def quoted(page: Element) -> dict[str, list[str] | None]:
+    """Method → value, epoch and origin of the figure beside it, on the first board."""
+    data = data_of(page)
+    return dict(zip(data["rows"]["method"], data["boards"][0]["quotes"], strict=False))
 
 
 def board(page: Element) -> Element:
@@ -73,47 +92,47 @@ def shown(section: Element) -> list[Element]:
 
 
 def test_a_page_without_figures_of_its_protocols_is_the_same(tmp_path: Path) -> None:
-    digits = write_results(tmp_path / "results", seeds=(0, 1))
-    without = build_page(digits, tmp_path / "without.html").read_bytes()
-    assert build_page(digits, tmp_path / "with.html", reported=shipped_reported()).read_bytes() == without
-    assert b"not ours" not in without
+    write_results(tmp_path / "results", seeds=(0, 1))
+    entries = load_entries(tmp_path / "results")
+    without = build_page(entries, tmp_path / "without.html").read_bytes()
+    assert build_page(entries, tmp_path / "with.html", reported=shipped_reported()).read_bytes() == without
+    page = read_html(without.decode())
+    assert not page.all("section", "board")
+    assert data_of(page)["boards"][0]["quotes"] is None
 
 
-def test_the_same_data_gives_the_same_bytes(run_sets: list[RunSet], tmp_path: Path) -> None:
-    first = build_page(run_sets, tmp_path / "first.html", reported=shipped_reported())
+def test_the_same_data_gives_the_same_bytes(entries: list[Entry], tmp_path: Path) -> None:
+    first = build_page(entries, tmp_path / "first.html", reported=shipped_reported())
     backwards = Reported({name: tuple(reversed(figures)) for name, figures in shipped_reported().tables.items()})
-    again = build_page(list(reversed(run_sets)), tmp_path / "again.html", reported=backwards)
+    again = build_page(list(reversed(entries)), tmp_path / "again.html", reported=backwards)
     assert again.read_bytes() == first.read_bytes()
 
 
 def test_measured_rows_name_the_figure_of_the_same_method(page: Element) -> None:
-    table = page.one("table", "results")
-    assert {row.one("button").text: row.one("td", "quoted").text for row in table.all("tr", "row")} == QUOTES
-    (kd,) = [row for row in table.all("tr", "row") if row.one("button").text == "KD"]
-    assert kd.one("td", "quoted")["title"] == "HobbitLong/RepDistiller README @b84f547; verified"
-    width = len(table.all("thead")[0].all("th"))
-    assert width == len(page_columns(columns_of("classification"))) + 1
-    assert {int(detail.all("td")[0]["colspan"]) for detail in table.all("tr", "detail")} == {width}
+    found = {name: "" if quote is None else " ".join(quote[:2]) for name, quote in quoted(page).items()}
+    assert found == QUOTES
+    kd = quoted(page)["KD"]
+    assert kd is not None
+    assert kd[2] == "HobbitLong/RepDistiller README @b84f547; verified"
 
 
 def test_figures_neither_sort_nor_plot_nor_rank(page: Element, plain_page: Element) -> None:
-    for header in page.one("table", "results").all("th", "quoted"):
-        assert not header.all("button")
-        assert not header.attributes.keys() & {"data-kind", "data-first", "aria-sort"}
-    for cell in page.all("td", "quoted"):
-        assert "data-value" not in cell.attributes
-    for tag, cls in (("figure", "accuracy"), ("p", "order")):
-        assert board(page).one(tag, cls) == board(plain_page).one(tag, cls)
-    before, after = (each.one("table", "results").all("tr", "row") for each in (plain_page, page))
-    for old, new in zip(before, after, strict=True):
-        assert old.attributes == new.attributes
-        assert old.all("td") == new.all("td")[:-1]
+    before, after = data_of(plain_page), data_of(page)
+    assert before["boards"][0].pop("quotes") is None
+    assert after["boards"][0].pop("quotes")
+    assert after == before  # rows, their order, ranks, fronts and axes
+
+    def details(each: Element) -> list[str]:
+        return [script.text for script in each.all("script") if script.get("id").startswith("details-")]
+
+    assert details(page) == details(plain_page)
 
 
 def test_the_table_of_a_pair_shows_its_protocol_and_folds_the_others(page: Element) -> None:
     figures = shipped_reported().of_pair(PROTOCOL, STUDENT, TEACHER)
     section = board(page)
-    assert [heading.text for heading in section.all("h3")] == ["Reported in papers (not measured here)"]
+    titles = [heading.text for heading in page.all("h2")]
+    assert titles == ["Results", "Figures", "Reported in papers (not measured here)"]
     assert len(shown(section)) == sum(figure.protocol == SAME for figure in figures)
     assert len(folded(section)) == sum(figure.protocol == OTHER for figure in figures)
     (details,) = section.all("details", "other")
@@ -153,40 +172,43 @@ def test_other_pairs_of_the_protocol_get_a_table_without_a_board(page: Element) 
     pairs = [item.all("summary")[0].text for item in section.all("details") if "id" in item.attributes]
     expected = [f"CIFAR-100: {pair.teacher} → {pair.student}" for pair in protocol.pairs.values()]
     assert pairs == [pair for pair in expected if pair != f"CIFAR-100: {TEACHER} → {STUDENT}"]
-    assert not section.all("tr", "row")
-    assert "#unmeasured" in [link["href"] for link in page.one("nav").all("a")]
+    assert section in page.one("section", "reported-figures").all()
+    assert "#reported" in [link["href"] for link in page.one("nav").all("a")]
 
 
 def test_a_pair_measured_under_a_sister_protocol_is_not_listed_as_unmeasured(tmp_path: Path) -> None:
-    here = write_run_set(tmp_path, "KD", "logits", protocol=PROTOCOL, models=(STUDENT, TEACHER))
-    there = write_run_set(tmp_path, "KD", "logits", protocol=f"{PROTOCOL}-tuned", models=("vgg8", "vgg13"))
-    page = render([here, there], tmp_path / "page.html", shipped_reported())
+    write_run_set(tmp_path, "KD", "logits", protocol=PROTOCOL, models=(STUDENT, TEACHER))
+    write_run_set(tmp_path, "KD", "logits", protocol=f"{PROTOCOL}-tuned", models=("vgg8", "vgg13"))
+    page = render(load_entries(tmp_path), tmp_path / "page.html", shipped_reported())
     section = page.one("section", "unmeasured")
     listed = {item["id"] for item in section.all("details") if "id" in item.attributes}
     assert len(listed) == len(load_protocol(PROTOCOL).pairs) - 2
     assert "reported/cifar100/vgg8__vgg13" not in listed
-    assert [each.all("td", "quoted")[0].text for each in page.all("section", "board")] == ["73.33 last", "72.98 last"]
+    named = [each["quotes"][0][:2] for each in data_of(page)["boards"]]
+    assert named == [["73.33", "last"], ["72.98", "last"]]
+    assert len(page.all("section", "board")) == 2
 
 
 def test_top_5_is_told_from_top_1(tmp_path: Path) -> None:
     place = {"protocol": "imagenet-v1", "models": ("torchvision:resnet18", "torchvision:resnet34")}
-    run_sets = [write_run_set(tmp_path, name, "logits", **place) for name in ("KD", "LSKD")]
-    page = render(run_sets, tmp_path / "page.html", shipped_reported())
-    quoted = {row.one("button").text: row.one("td", "quoted").text for row in page.all("tr", "row")}
-    assert quoted == {"KD": "71.03 best?", "LSKD": "71.42 best"}
+    for name in ("KD", "LSKD"):
+        write_run_set(tmp_path, name, "logits", **place)
+    page = render(load_entries(tmp_path), tmp_path / "page.html", shipped_reported())
+    found = {name: quote[:2] for name, quote in quoted(page).items() if quote is not None}
+    assert found == {"KD": ["71.03", "best?"], "LSKD": ["71.42", "best"]}
     lines = [line for line in shown(board(page)) if line.one("th").text == "KD+LSKD here LSKD"]
     assert [[cell.text for cell in line.all("td")[:2]] for line in lines] == [["top-1", "71.42"], ["top-5", "90.29"]]
 
 
-def test_hostile_tables_stay_text(run_sets: list[RunSet], tmp_path: Path) -> None:
+def test_hostile_tables_stay_text(entries: list[Entry], tmp_path: Path) -> None:
     honest = shipped_reported().tables["cifar100"]
     texts = dict.fromkeys(("dataset", "method", "source", "note", "deviation", "teacher_alias"), HOSTILE)
     hostile = [figure.model_copy(update=texts) for figure in honest if figure.method in ("CC", "MLKD")]
     known = [figure.model_copy(update={"source": HOSTILE}) for figure in honest if figure.method == "KD"]
-    html = build_page(run_sets, tmp_path / "page.html", reported=Reported({"cifar100": (*hostile, *known)})).read_text()
+    html = build_page(entries, tmp_path / "page.html", reported=Reported({"cifar100": (*hostile, *known)})).read_text()
     page = read_html(html)
     assert not page.all("img")
-    assert len(page.all("script")) == 1
+    assert [script.get("id") for script in page.all("script")] == ["data", "details-0", ""]
     assert html.count("alert(1)") > 5
     assert HOSTILE in {line.one("th").text for line in shown(board(page))}
     assert all(not name.startswith("on") for element in page.all() for name in element.attributes)
@@ -228,10 +250,10 @@ def test_a_wide_terminal_names_the_figures(run_sets: list[RunSet]) -> None:
 
 
 def test_reported_figures_are_the_first_to_go(run_sets: list[RunSet]) -> None:
-    text = " ".join(printed(run_sets, 96, shipped_reported()).split())
+    text = " ".join(printed(run_sets, 102, shipped_reported()).split())
     assert "76.32" not in text
     assert "Left out for want of width: reported." in text
-    for width in (60, 96):
+    for width in (60, 102):
         narrow, without = printed(run_sets, width, shipped_reported()), printed(run_sets, width, None)
         assert narrow[: narrow.index("Protocol ")] == without[: without.index("Protocol ")]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from kd_bench.errors import UserError
-from kd_bench.leaderboard.page_reported import DOUBTS
+from kd_bench.leaderboard.page.reported import DOUBTS
 from kd_bench.models import list_models
 from kd_bench.models.registry import canonical_name
 from kd_bench.protocol import list_protocols, load_protocol

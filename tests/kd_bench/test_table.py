@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from kd_bench.errors import UserError
+from kd_bench.leaderboard.ranking import rank_board
 from kd_bench.leaderboard.summary import summarize
 from kd_bench.leaderboard.table import leaderboard_table
 from kd_bench.results import RunSet
@@ -28,7 +29,7 @@ def test_the_table_fits_a_hundred_columns_and_says_what_it_shows(tmp_path: Path)
     for run_set in run_sets:
         assert run_set.method.name in text
     flat = " ".join(text.split())
-    for part in ("digits-v1", "a" * 12, "seeds: 5", "sorted by mean accuracy", "after the last epoch", "0.062"):
+    for part in ("digits-v1", "a" * 12, "seeds: 5", "sorted by mean accuracy", "after the last epoch", "0.062", "Holm"):
         assert part in flat
 
 
@@ -40,6 +41,14 @@ def test_a_narrow_terminal_gets_fewer_columns_and_whole_names(tmp_path: Path, wi
     assert all(run_set.method.name in text for run_set in run_sets)
     assert "…" not in text
     assert "Left out for want of width: p" in " ".join(text.split())
+
+
+def test_ranks_are_those_of_the_board(tmp_path: Path) -> None:
+    run_sets = write_results(tmp_path)
+    lines = [[cell.strip() for cell in line.split("│")[1:3]] for line in _render(run_sets).splitlines() if "│" in line]
+    expected = [[row.name, row.rank] for row in rank_board(run_sets)]
+    assert len({rank for _, rank in expected}) > 1
+    assert lines == expected
 
 
 def test_rows_are_sorted_by_mean_accuracy(tmp_path: Path) -> None:

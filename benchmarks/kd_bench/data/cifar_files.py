@@ -20,7 +20,7 @@ import torchvision
 from filelock import FileLock
 from torch import Tensor
 
-from kd_bench.data.places import DATA_VARIABLE, data_dir
+from kd_bench.data.places import DATA_VARIABLE, data_dir, refuse_download
 from kd_bench.errors import UserError
 
 FOLDER = torchvision.datasets.CIFAR100.base_folder
@@ -125,6 +125,7 @@ def _unpack(place: Path, checksums: Checksums) -> None:
 
 
 def _download(place: Path) -> None:
+    refuse_download("CIFAR-100")
     with TemporaryDirectory(dir=place, prefix=_TEMPORARY) as temporary:
         try:
             torchvision.datasets.CIFAR100(temporary, train=False, download=True)

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 from filelock import FileLock
 
-from kd_bench.data.places import DATA_VARIABLE, data_dir
+from kd_bench.data.places import DATA_VARIABLE, data_dir, refuse_download
 from kd_bench.errors import UserError
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
@@ -49,6 +49,7 @@ def _missing(place: Path) -> list[str]:
 def _download(root: Path, places: list[Path]) -> None:
     import torchvision
 
+    refuse_download("Fashion-MNIST")
     target = root / _TORCHVISION
     try:
         target.mkdir(parents=True, exist_ok=True)

@@ -7,16 +7,18 @@ import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
 from kd_bench.detection.annotations import Annotations
 from kd_bench.detection.categories import Categories, Numbering
 from kd_bench.errors import UserError
 from kd_bench.storage import write_atomic
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MAX_DETECTIONS = 100
 """Detections of an image that are kept. COCO's metrics look at no more than that of one class."""

@@ -18,6 +18,7 @@ from kd_bench.launchers.ray_board import Board
 from kd_bench.launchers.ray_home import Home, unpack
 from kd_bench.launchers.ray_tasks import Obtained, Parcel, do_item, obtain_teacher, pack_teacher
 from kd_bench.launchers.relay import Relay
+from kd_bench.method_copy import PackedMethod
 from kd_bench.state import ItemState, read_state, write_state
 from kd_bench.storage import DiskFullError, write_atomic
 
@@ -104,7 +105,8 @@ class RaySession:
     def _submit(self, task: Any, item: Item) -> Any:
         # a task begins when the teacher that it is given is there
         teacher = self._teachers.get(item.pair.teacher)
-        return task.remote(self._there(item), item.fingerprint, self._home, self._threads, teacher, self._board)
+        home, method = self._home, PackedMethod.of(item)
+        return task.remote(self._there(item), item.fingerprint, home, self._threads, teacher, self._board, method)
 
     def _there(self, item: Item) -> Item:
         """The item for processes with another working directory."""

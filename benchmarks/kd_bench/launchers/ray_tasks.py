@@ -14,6 +14,7 @@ from kd_bench.heartbeat import Publish
 from kd_bench.items import Item
 from kd_bench.launchers.attempt import Outcome, attempt
 from kd_bench.launchers.ray_home import Files, Home, pack, unpack
+from kd_bench.method_copy import PackedMethod
 from kd_bench.state import ItemState, read_state
 from kd_bench.teachers import CARD_FILE, WEIGHTS_FILE, load_teacher, teacher_folder
 
@@ -27,7 +28,8 @@ class Parcel:
     Attributes:
         outcome: how the item ended.
         state: its last state.
-        files: what the driver may not have: result and predictions, and from a machine of its own the curves.
+        files: what the driver may not have: result, predictions, kept weights, and from a machine of its own the
+            curves.
         log: what was logged on a machine of its own.
     """
 
@@ -77,7 +79,15 @@ def pack_teacher(item: Item) -> Obtained | None:
     return Obtained(files) if len(files) == 2 else None
 
 
-def do_item(item: Item, expected: str, home: Home, threads: int, teacher: Obtained | None, board: Any) -> Parcel:
+def do_item(
+    item: Item,
+    expected: str,
+    home: Home,
+    threads: int,
+    teacher: Obtained | None,
+    board: Any,
+    method: PackedMethod | None = None,
+) -> Parcel:
     """Do an item.
 
     Args:
@@ -87,19 +97,29 @@ def do_item(item: Item, expected: str, home: Home, threads: int, teacher: Obtain
         threads: PyTorch threads.
         teacher: its teacher; ``None`` where all tasks see the same files anyway.
         board: handle of the :class:`~kd_bench.launchers.ray_board.Board`, if the driver looks there.
+        method: the file of its method, unless that comes with a package.
     """
     torch.set_num_threads(threads)
 
     def publish(state: ItemState) -> None:
         board.put.remote(item.key, state.model_dump_json())
 
-    return perform(item, expected, home, teacher, None if board is None else publish)
+    return perform(item, expected, home, teacher, None if board is None else publish, method)
 
 
-def perform(item: Item, expected: str, home: Home, teacher: Obtained | None, publish: Publish | None) -> Parcel:
+def perform(
+    item: Item,
+    expected: str,
+    home: Home,
+    teacher: Obtained | None,
+    publish: Publish | None,
+    method: PackedMethod | None = None,
+) -> Parcel:
     """Do an item on this machine and pack what came of it; for the arguments see :func:`do_item`."""
     root = home.directory()
     here = replace(item, output=root)
+    if method is not None and not home.is_here:
+        here = method.unpack(here)
 
     def prepare() -> None:
         if teacher is None:
@@ -112,12 +132,13 @@ def perform(item: Item, expected: str, home: Home, teacher: Obtained | None, pub
 
     outcome = attempt(here, expected=expected, publish=publish, prepare=prepare)
     state = read_state(here.state)
-    files = pack(root, [here.predictions, here.result])
+    kept = [here.weights] if here.options.keep_weights else []
+    files = pack(root, [here.predictions, *kept, here.result])
     if home.is_here:
         return Parcel(outcome, state, files)
     parcel = Parcel(outcome, state, {**files, **_curves(here, state)}, here.log.read_bytes())
     # nobody looks for it here; what an interrupted attempt leaves is of use to the next one
-    for path in (here.predictions, here.result, here.log, here.state):
+    for path in (here.predictions, here.weights, here.result, here.log, here.state):
         path.unlink(missing_ok=True)
     shutil.rmtree(here.curves, ignore_errors=True)
     return parcel

@@ -15,12 +15,12 @@ from kd_bench.detection.detections import read_detections
 from kd_bench.detection.digit_scenes import DigitScenes
 from kd_bench.detection.evaluate import evaluate
 from kd_bench.detection.models import create_network
+from kd_bench.entries import load_entries
 from kd_bench.errors import UserError
 from kd_bench.items import Item
 from kd_bench.layout import TEACHER_DETECTIONS
 from kd_bench.leaderboard.page import build_page
-from kd_bench.leaderboard.page_detections import draw_figures
-from kd_bench.leaderboard.page_reliability import find_folders
+from kd_bench.leaderboard.page.detections import draw_figures
 from kd_bench.leaderboard.table import leaderboard_table
 from kd_bench.protocol import MethodRow, Protocol
 from kd_bench.results import DetectionScores, DetectionTeacherInfo, RunSet, load_run_sets
@@ -97,7 +97,7 @@ def test_the_result_is_what_the_kept_detections_score(protocol: Protocol, output
     truth = data.truth("test")
     for run_set in load_run_sets(output / "results"):
         (run,) = run_set.runs
-        folder = find_folders(output / "results")[protocol.id, run_set.method.name, run_set.pair]
+        folder = output / "results" / protocol.id / run_set.method.name / run_set.pair
         metrics = evaluate(truth, read_detections(folder / run.predictions_file, truth))
         assert isinstance(run.last, DetectionScores)
         assert run.last.model_dump() == {name: getattr(metrics, name) for name in DetectionScores.model_fields}
@@ -237,20 +237,21 @@ def test_the_table_has_the_scores_of_detectors(run_sets: list[RunSet]) -> None:
 
 def test_the_page_shows_curves_and_pictures(protocol: Protocol, output: Path, run_sets: list[RunSet]) -> None:
     data = DigitScenes(4, 0, {}, **protocol.data.parameters)
-    figures = draw_figures(run_sets, find_folders(output / "results"), data)
+    entries = load_entries(output / "results")
+    figures = draw_figures(entries, data)
     assert figures.curves.count("<polyline") == 3  # the teacher, the plain student, the row
     assert len(figures.pictures) == 3
     assert all(picture.source.startswith("data:image/png;base64,") for picture in figures.pictures)
-    page = build_page(run_sets, output / "index.html", results=output / "results").read_text()
+    page = build_page(entries, output / "index.html").read_text()
     assert "AP50" in page
     assert "Test AP after the last epoch (%)" in page
     # the protocol is not among the installed ones, so its images are not looked for
     assert "img-src" not in page
-    path = find_folders(output / "results")[protocol.id, "plain", run_sets[0].pair] / "seed-0.npz"
+    path = output / "results" / protocol.id / "plain" / entries[0].run_set.pair / "seed-0.npz"
     kept = path.read_bytes()
     try:
         path.write_bytes(kept[:-100])
         with pytest.raises(UserError, match="cannot read the detections"):
-            draw_figures(run_sets, find_folders(output / "results"), data)
+            draw_figures(entries, data)
     finally:
         path.write_bytes(kept)

@@ -1,0 +1,42 @@
+"""Debian's Chromium, driven by Playwright, for the tests and timings of the page."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+MISSING = (
+    "no Chromium was found: install Debian's (`apt-get install chromium`), or name an executable in CHROMIUM; and "
+    "Playwright (`pip install playwright`), whose own browsers are not needed"
+)
+
+
+def find_chromium() -> str | None:
+    """Path of the executable, or ``None``."""
+    return os.environ.get("CHROMIUM") or shutil.which("chromium")
+
+
+@contextmanager
+def chromium() -> Iterator[Browser | None]:
+    """A headless browser that is closed when the block ends, or ``None`` where there is none."""
+    path = find_chromium()
+    try:
+        from playwright.sync_api import sync_playwright
+    except ModuleNotFoundError:
+        path = None
+    if path is None:
+        yield None
+        return
+    with sync_playwright() as playwright:
+        # its sandbox does not work for root, as whom containers run; the pages are our own and load nothing
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        try:
+            yield browser
+        finally:
+            browser.close()
