@@ -150,6 +150,12 @@ class Engine:
     def _teacher_taps(self) -> list[str]:
         return [tap for method in self.methods for _, tap in method.pairs]
 
+    @property
+    def _reads_teacher_output(self) -> bool:
+        """Whether a method or a fusion ratio looks at more of the teacher than its taps."""
+        readers = (method.needs_teacher and method.needs_teacher_output for method in self.methods)
+        return bool(self.online) or self.fusion is not None or any(readers)
+
     # the patched hooks
 
     def _make_configure_model(
@@ -206,7 +212,12 @@ class Engine:
                 if not self.online:
                     trainer.precision_plugin.convert_module(teacher.module)
                     teacher.module.to(module.device)
-                teacher.install(self._teacher_taps(), self._patches, trains=bool(self.online))
+                teacher.install(
+                    self._teacher_taps(),
+                    self._patches,
+                    trains=bool(self.online),
+                    may_end_early=not self._reads_teacher_output,
+                )
 
     def _make_training_step(self, module: L.LightningModule, original: Callable[..., Any]) -> Callable[..., Any]:
         def training_step(*args: Any, **kwargs: Any) -> Any:
@@ -287,7 +298,7 @@ class Engine:
             kwargs=call.kwargs,
             target=find_target(self._received.sample, self.settings.target),
             student=View(call.output, call.features, logits_of),
-            teachers=[self._teach(teacher, call.args, call.kwargs) for teacher in self.teachers],
+            teachers=[self._teach_step(teacher, call) for teacher in self.teachers],
             task_loss=task_loss,
             progress=progress,
             batch=self._received.sample,
@@ -295,6 +306,11 @@ class Engine:
             run_student=self._run_student,
             run_teacher=lambda *args, position=0, **kwargs: self._teach(self.teachers[position], args, kwargs),
         )
+
+    def _teach_step(self, teacher: Teacher, call: Call) -> View:
+        if self._reads_teacher_output:
+            return self._teach(teacher, call.args, call.kwargs)
+        return teacher.features_view(call.args, call.kwargs, self.settings.logits)
 
     def _teach(self, teacher: Teacher, args: tuple[Any, ...], kwargs: dict[str, Any]) -> View:
         view = teacher.peer_view if self.online else teacher.view

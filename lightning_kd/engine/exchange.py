@@ -61,6 +61,39 @@ class View:
         return f"View(output={type(self.output).__name__}, features={shapes})"
 
 
+class UnfinishedView(View):
+    """The view of a teacher that was left after its last tap: features, but no output.
+
+    Args:
+        features: tap name → tensor.
+    """
+
+    def __init__(self, features: Mapping[str, Tensor]) -> None:
+        self.features = dict(features)
+
+    @property
+    def output(self) -> Any:
+        """Not there.
+
+        Raises:
+            RuntimeError: always.
+        """
+        raise RuntimeError(
+            "the teacher's output was not computed: it was left after its last tapped layer, since every method says "
+            "needs_teacher_output = False. Set needs_teacher_output = True in the method that reads the output or the "
+            "logits"
+        )
+
+    @property
+    def logits(self) -> Tensor:
+        """Not there; see :attr:`output`."""
+        found: Tensor = self.output
+        return found
+
+    def __repr__(self) -> str:
+        return f"UnfinishedView(features={ {name: tuple(value.shape) for name, value in self.features.items()} })"
+
+
 @dataclass(frozen=True)
 class Progress:
     """How far training has come.

@@ -118,15 +118,30 @@ class Recorder:
         """
         calls, self.calls = self.calls, []
         self._features.clear()
-        for call in calls:
-            for name, version in call.versions.items():
-                if call.features[name]._version != version:
-                    raise RuntimeError(
-                        f"the output of the tap {name!r} was changed in place by a later layer (an in-place ReLU, "
-                        f"most likely), so it no longer holds what that layer computed; tap {name + ':clone'!r} to "
-                        "keep a copy, or tap the later layer"
-                    )
+        _refuse_changed(calls)
         return calls
+
+    def capture_input(self, tap: Tap, args: tuple[Any, ...]) -> None:
+        """Capture a layer's input before the layer runs.
+
+        Args:
+            tap: one with the option ``input``.
+            args: what the layer is about to be called with.
+        """
+        value = self._features[tap.name] = tap.read(args, None)
+        self._versions[tap.name] = value._version
+
+    def take_unfinished(self) -> dict[str, Tensor]:
+        """Hand out the taps of a call that was left before its end, and forget them.
+
+        Raises:
+            RuntimeError: if a tapped tensor was changed in place after it was captured.
+        """
+        call = Call((), {}, None, dict(self._features), dict(self._versions))
+        self._features.clear()
+        self._versions.clear()
+        _refuse_changed([call])
+        return call.features
 
     def _records(self) -> bool:
         return self.active and (torch.is_grad_enabled() or not self.with_grad)
@@ -170,6 +185,17 @@ class Recorder:
     def __deepcopy__(self, memo: dict[int, Any]) -> Recorder:
         """Weight averaging copies the whole module, hooks included: the copy must not drag teachers along."""
         return self
+
+
+def _refuse_changed(calls: Iterable[Call]) -> None:
+    for call in calls:
+        for name, version in call.versions.items():
+            if call.features[name]._version != version:
+                raise RuntimeError(
+                    f"the output of the tap {name!r} was changed in place by a later layer (an in-place ReLU, most "
+                    f"likely), so it no longer holds what that layer computed; tap {name + ':clone'!r} to keep a copy, "
+                    "or tap the later layer"
+                )
 
 
 def check_taps(network: nn.Module, taps: Iterable[Tap]) -> None:

@@ -7,10 +7,12 @@ from typing import Any
 
 import lightning as L
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from lightning_kd.engine.attach import Patches
-from lightning_kd.engine.exchange import LogitsOf, View
+from lightning_kd.engine.early_stop import EarlyStop
+from lightning_kd.engine.exchange import LogitsOf, UnfinishedView, View
 from lightning_kd.engine.network import Network, find_network, has_forward, unwrap_compiled
 from lightning_kd.engine.taps import Recorder
 
@@ -38,6 +40,7 @@ class Teacher:
         self.module = module
         self.network = _network_of(module)
         self.recorder: Recorder | None = None
+        self._early_stop: EarlyStop | None = None
 
     @property
     def entry(self) -> Callable[..., Any]:
@@ -61,50 +64,85 @@ class Teacher:
         self.module.requires_grad_(False)
         self.module.eval()
 
-    def install(self, taps: Iterable[str], patches: Patches, *, trains: bool = False) -> None:
+    def install(
+        self, taps: Iterable[str], patches: Patches, *, trains: bool = False, may_end_early: bool = False
+    ) -> None:
         """Install the taps.
+
+        Args:
+            taps: names of the layers to capture.
+            patches: undoing them removes the taps.
+            trains: whether the teacher trains along.
+            may_end_early: prepare for :meth:`features_view`.
 
         Raises:
             ValueError: for a tap that names no layer.
         """
         self.recorder = Recorder(self.network, taps, with_grad=trains)
         self.recorder.install(patches)
+        if may_end_early and self.recorder.taps and _can_be_left(self.network):
+            self._early_stop = EarlyStop(self.recorder)
+            self._early_stop.install(patches)
         patches.on_undo(self._forget)
+
+    def features_view(self, args: tuple[Any, ...], kwargs: dict[str, Any], logits_of: LogitsOf | None = None) -> View:
+        """Run the frozen teacher as far as its last tap, where it can be left there."""
+        early_stop, recorder = self._early_stop, self.recorder
+        if early_stop is None or recorder is None:
+            return self.view(args, kwargs, logits_of)
+        recorder.start()
+        try:
+            with self._frozen():
+                left, output = early_stop.run(lambda: self.entry(*args, **kwargs))
+        finally:
+            recorder.stop()
+        return UnfinishedView(recorder.take_unfinished()) if left else View(output, _features(recorder), logits_of)
 
     def view(self, args: tuple[Any, ...], kwargs: dict[str, Any], logits_of: LogitsOf | None = None) -> View:
         """Run the frozen teacher, without gradients.
 
         ``no_grad`` rather than ``inference_mode``: inference tensors cannot take part in a student's graph.
         """
-        if self.module.training:
-            self.module.eval()
-        with torch.no_grad():
-            return self._run(args, kwargs, logits_of)
+        with self._frozen():
+            return self._run(lambda: self.entry(*args, **kwargs), logits_of)
 
     def peer_view(self, args: tuple[Any, ...], kwargs: dict[str, Any], logits_of: LogitsOf | None = None) -> View:
         """Run a teacher that trains along, with gradients and in its own mode."""
-        return self._run(args, kwargs, logits_of)
+        return self._run(lambda: self.entry(*args, **kwargs), logits_of)
 
-    def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any], logits_of: LogitsOf | None) -> View:
+    def _frozen(self) -> torch.no_grad:
+        if self.module.training:
+            self.module.eval()
+        return torch.no_grad()
+
+    def _run(self, call: Callable[[], Any], logits_of: LogitsOf | None) -> View:
         if self.recorder is None:
-            return View(self.entry(*args, **kwargs), None, logits_of)
+            return View(call(), None, logits_of)
         self.recorder.start()
         try:
-            output = self.entry(*args, **kwargs)
+            output = call()
         finally:
             self.recorder.stop()
-        calls = self.recorder.take()
-        features = calls[-1].features if calls else {}
-        return View(output, features, logits_of)
+        return View(output, _features(self.recorder), logits_of)
 
     def _forget(self) -> None:
-        self.recorder = None
+        self.recorder = self._early_stop = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Teacher:
         return self
 
     def __repr__(self) -> str:
         return f"Teacher({type(self.module).__name__})"
+
+
+def _features(recorder: Recorder) -> dict[str, Tensor]:
+    calls = recorder.take()
+    return calls[-1].features if calls else {}
+
+
+def _can_be_left(network: Network) -> bool:
+    """Whether a forward pass may end early: not inside a compiled graph, nor before sharded layers are put back."""
+    return not network.compiled and not any(isinstance(parameter, DTensor) for parameter in network.module.parameters())
 
 
 def _network_of(module: nn.Module) -> Network:

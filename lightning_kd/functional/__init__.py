@@ -31,6 +31,7 @@ from lightning_kd.methods.features import (
 from lightning_kd.methods.language import (
     adaptive_kl_loss,
     forward_kl_loss,
+    fused_linear_divergence,
     reverse_kl_loss,
     skew_forward_kl_loss,
     skew_reverse_kl_loss,
@@ -99,6 +100,7 @@ __all__ = [
     "forward_kl_loss",
     "frs_loss",
     "fsp_loss",
+    "fused_linear_divergence",
     "generalized_jsd_loss",
     "guided_self_distillation_loss",
     "hcl_loss",
