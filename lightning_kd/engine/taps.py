@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,6 +75,9 @@ class Recorder:
         with_grad: record only calls with autograd on (the student's), so that a stray ``no_grad`` call and the first
             pass of re-entrant activation checkpointing do not count.
 
+    Attributes:
+        before_call: told of every call that is about to be recorded, unless the network is compiled.
+
     Raises:
         ValueError: for a tap that names no layer; the message lists the nearest names.
     """
@@ -85,6 +88,7 @@ class Recorder:
         self.with_grad = with_grad
         self.active = False
         self.calls: list[Call] = []
+        self.before_call: Callable[[tuple[Any, ...], dict[str, Any]], None] | None = None
         self._features: dict[str, Tensor] = {}
         self._versions: dict[str, int] = {}
         check_taps(network.module, self.taps)
@@ -173,6 +177,8 @@ class Recorder:
         features, versions = self._features, self._versions
 
         def forward(*args: Any, **kwargs: Any) -> Any:
+            if self.before_call is not None and self._records():
+                self.before_call(args, kwargs)
             output = original(*args, **kwargs)
             if self._records():
                 self.calls.append(Call(args, kwargs, output, dict(features), dict(versions)))

@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
 
 import lightning as L
 import torch
+from lightning.pytorch.plugins.precision import Precision as PrecisionPlugin
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from lightning_kd.engine.attach import Patches
 from lightning_kd.engine.early_stop import EarlyStop
+from lightning_kd.engine.economy import Economy, Precision
 from lightning_kd.engine.exchange import LogitsOf, UnfinishedView, View
 from lightning_kd.engine.network import Network, find_network, has_forward, unwrap_compiled
-from lightning_kd.engine.taps import Recorder
+from lightning_kd.engine.taps import Call, Recorder
+
+
+class TeacherSource(Protocol):
+    """Where the teachers' views of training steps come from, in place of the teachers alone."""
+
+    def views(
+        self, teachers: Sequence[Teacher], keys: Sequence[str], call: Call, teach: Callable[[Teacher], View]
+    ) -> list[View]:
+        """One view a teacher.
+
+        Args:
+            teachers: the teachers.
+            keys: which draws the batch's samples are; see :class:`~lightning_kd.data.IndexedDraw`.
+            call: the student's call.
+            teach: calls a teacher with the same.
+        """
+        ...
 
 
 class Teacher:
@@ -26,28 +45,49 @@ class Teacher:
     Args:
         module: the teacher: an ``nn.Module`` or a LightningModule. A LightningModule is called through its ``forward``
             where it has one, else through its network.
+        precision: ``"bf16"`` or ``"fp16"``: a copy with half the memory computes in that type, and what it gives is
+            raised to float32; by default the teacher is cast, and runs under autocast, like the student.
+        channels_last: lay its convolutions and its images out channels last.
+        compile: compile it with ``torch.compile``. Its layers can still be tapped, but it always runs to its end.
+        overlap: start it when the student's network is called, on a CUDA stream of its own, in place of after the
+            student's ``training_step``. Faster where neither fills the GPU; both need their memory at the same time.
 
     Raises:
         TypeError: if ``module`` is not an ``nn.Module``.
+        ValueError: for an unknown precision, or where one is asked of a teacher that trains along.
     """
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        precision: Precision | None = None,
+        channels_last: bool = False,
+        compile: bool = False,
+        overlap: bool = False,
+    ) -> None:
         if not isinstance(module, nn.Module):
             hint = " (a class; instantiate it first)" if isinstance(module, type) else ""
             raise TypeError(
                 f"a teacher must be an nn.Module or a LightningModule, got {type(module).__name__}{hint}: {module!r}"
             )
-        self.module = module
-        self.network = _network_of(module)
+        self.economy = Economy(precision, channels_last, compile)
+        self.module = self.economy.prepare(module)
+        self.network = _network_of(self.module)
+        self.overlap = overlap
         self.recorder: Recorder | None = None
         self._early_stop: EarlyStop | None = None
 
     @property
     def entry(self) -> Callable[..., Any]:
         """What is called with the student's inputs."""
-        if isinstance(self.module, L.LightningModule) and not has_forward(self.module):
-            return self.network.module
-        return self.module
+        headless = isinstance(self.module, L.LightningModule) and not has_forward(self.module)
+        return self.economy.wrap(self.network.module if headless else self.module)
+
+    def convert(self, plugin: PrecisionPlugin) -> None:
+        """Cast it like the student, unless it has a precision of its own."""
+        if self.economy.precision is None:
+            plugin.convert_module(self.module)
 
     def freeze(self, patches: Patches) -> None:
         """Switch off gradients and training mode; undoing ``patches`` gives the user's settings back."""
@@ -96,7 +136,9 @@ class Teacher:
                 left, output = early_stop.run(lambda: self.entry(*args, **kwargs))
         finally:
             recorder.stop()
-        return UnfinishedView(recorder.take_unfinished()) if left else View(output, _features(recorder), logits_of)
+        if left:
+            return UnfinishedView(self._restored(recorder.take_unfinished()))
+        return View(output, self._taken(recorder), logits_of)
 
     def view(self, args: tuple[Any, ...], kwargs: dict[str, Any], logits_of: LogitsOf | None = None) -> View:
         """Run the frozen teacher, without gradients.
@@ -123,7 +165,14 @@ class Teacher:
             output = call()
         finally:
             self.recorder.stop()
-        return View(output, _features(self.recorder), logits_of)
+        return View(output, self._taken(self.recorder), logits_of)
+
+    def _taken(self, recorder: Recorder) -> dict[str, Tensor]:
+        calls = recorder.take()
+        return self._restored(calls[-1].features) if calls else {}
+
+    def _restored(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: self.economy.restore(value) for name, value in features.items()}
 
     def _forget(self) -> None:
         self.recorder = self._early_stop = None
@@ -133,11 +182,6 @@ class Teacher:
 
     def __repr__(self) -> str:
         return f"Teacher({type(self.module).__name__})"
-
-
-def _features(recorder: Recorder) -> dict[str, Tensor]:
-    calls = recorder.take()
-    return calls[-1].features if calls else {}
 
 
 def _can_be_left(network: Network) -> bool:

@@ -36,6 +36,7 @@ PERFECT_STUDENT: dict[str, float] = {
     "PKT": 0.0,
     "RKD": 0.0,
     "SP": 0.0,
+    "TopKKD": 0.0,
     "WSLD": 0.0,
     # detection
     "CrossKD": 0.0,

@@ -43,7 +43,7 @@ def fused_linear_divergence(
     Equal to ``divergence(F.linear(student_hidden, student_weight), F.linear(teacher_hidden, teacher_weight), mask)``,
     but neither logits nor probabilities ``(..., V)`` ever exist for all tokens: each chunk's logits are made, compared
     and differentiated in the forward pass. What is kept for the backward pass is as large as the student's hidden
-    states and head. Positions outside the mask cost nothing.
+    states and head.
 
     The gradient cannot be differentiated again.
 
@@ -78,12 +78,16 @@ def fused_linear_divergence(
     if chunk is not None and chunk < 1:
         raise ValueError(f"chunk must be at least 1 token, got {chunk}")
     size = chunk or max(1, CHUNK_ELEMENTS // len(student_weight))
-    hidden, teacher = student_hidden.flatten(0, -2), teacher_hidden.detach().flatten(0, -2)
-    if mask is not None:
-        valid = mask.flatten().nonzero().squeeze(-1)
-        hidden, teacher = hidden[valid], teacher[valid]
     loss: Tensor = _FusedLinearDivergence.apply(
-        hidden, student_weight, student_bias, teacher, teacher_weight, teacher_bias, divergence, size
+        student_hidden.flatten(0, -2),
+        student_weight,
+        student_bias,
+        teacher_hidden.detach().flatten(0, -2),
+        teacher_weight,
+        teacher_bias,
+        None if mask is None else mask.flatten(),
+        divergence,
+        size,
     )
     return loss
 
@@ -98,6 +102,7 @@ class _FusedLinearDivergence(torch.autograd.Function):
         teacher_hidden: Tensor,
         teacher_weight: Tensor,
         teacher_bias: Tensor | None,
+        mask: Tensor | None,
         divergence: Divergence,
         size: int,
     ) -> Tensor:
@@ -109,19 +114,18 @@ class _FusedLinearDivergence(torch.autograd.Function):
         weight_gradient = torch.zeros_like(weight, dtype=dtype) if to_weight else None
         bias_gradient = torch.zeros_like(bias, dtype=dtype) if to_bias and bias is not None else None
         total = torch.zeros((), dtype=dtype, device=hidden.device)
-        count = len(hidden)
-        for start in range(0, count, size):
-            part = slice(start, min(start + size, count))
-            share = (part.stop - part.start) / count
+        for start in range(0, len(hidden), size):
+            part = slice(start, start + size)
+            valid, share = _part_of(mask, part, len(hidden), dtype)
             with torch.no_grad():
                 taught = F.linear(teacher_hidden[part].to(teacher_weight.dtype), teacher_weight, teacher_bias)
                 logits = F.linear(hidden[part].to(weight.dtype), weight, bias)
             if not differentiate:
-                total += share * divergence(logits, taught, None)
+                total += share * divergence(logits, taught, valid)
                 continue
             with torch.enable_grad():
                 logits = logits.detach().requires_grad_()
-                loss = share * divergence(logits, taught, None)
+                loss = share * divergence(logits, taught, valid)
                 (gradient,) = torch.autograd.grad(loss, logits)
             total += loss.detach()
             if hidden_gradient is not None:
@@ -141,7 +145,14 @@ class _FusedLinearDivergence(torch.autograd.Function):
             None if saved is None else (saved * factor.to(saved.dtype)).to(dtype)
             for saved, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
         )
-        return (*gradients, None, None, None, None, None)
+        return (*gradients, None, None, None, None, None, None)
+
+
+def _part_of(mask: Tensor | None, part: slice, count: int, dtype: torch.dtype) -> tuple[Tensor | None, Tensor | float]:
+    """The mask of a chunk, and the share of the valid tokens that lie in it."""
+    if mask is None:
+        return None, (min(part.stop, count) - part.start) / count
+    return mask[part], mask[part].sum(dtype=dtype) / mask.sum(dtype=dtype).clamp_min(1)
 
 
 def _add_product(total: Tensor, gradient: Tensor, hidden: Tensor) -> None:
