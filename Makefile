@@ -7,13 +7,14 @@ BIN := $(VENV)/bin
 RUNS ?= runs
 PYTEST ?= $(BIN)/python -m pytest
 
-.PHONY: quickstart test test-slow lint types site clean help
+.PHONY: quickstart test test-slow lint types site speed clean help
 
 help:
 	@echo "make quickstart  set up and run the embedded benchmark to a leaderboard"
 	@echo "make test        set up and run the tests (make test-slow: the slow ones)"
 	@echo "make site        build the page of the committed results, leaderboards/site/index.html"
 	@echo "make lint types  ruff, and mypy --strict"
+	@echo "make speed       measure everything about speed, also against torchdistill, and write docs/speed.md"
 	@echo "make clean       remove $(VENV) and $(RUNS)"
 
 quickstart: $(VENV)/.installed
@@ -25,6 +26,10 @@ test: $(VENV)/.installed
 
 test-slow: $(VENV)/.installed
 	$(PYTEST) -n 2 --dist loadfile -m slow
+
+speed: $(VENV)/.installed
+	$(BIN)/python -m pip install -qq "torchdistill==1.1.5"
+	$(BIN)/python benchmarks/speed/report.py --date $$(date +%Y-%m-%d)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -238,6 +238,8 @@ def _type(hint: Any, written: Any) -> str:
 
 
 def _literal(value: Any) -> str:
+    if inspect.isfunction(value):
+        return value.__name__
     return f'"{value}"' if isinstance(value, str) else repr(value)
 
 

@@ -112,6 +112,12 @@ class Distillation(L.Callback):
         self.engine.before_optimizer_step()
 
     @override
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Show the epoch's views of training data that repeat their random draws."""
+        if self._owner is None or pl_module is self._owner:
+            self.engine.begin_epoch(trainer)
+
+    @override
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Step the schedulers of peers with an optimizer of their own."""
         self.engine.end_epoch()

@@ -18,6 +18,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
         ("mutual_learning.py", ("alone", "together")),
         ("bdkd_digits.py", ("KD", "DML", "BD-KD", "ECE")),
         ("tgeo_digits.py", ("TGeo-KD",)),
+        ("teacher_cache.py", ("no cache", "warm cache", "yes")),
         ("detection.py", ("teacher", "student alone", "student with PKD", "AP50")),
     ],
 )

@@ -116,6 +116,12 @@ def _logits(sizes: Sizes) -> tuple[Tensor, Tensor]:
     return _normal(sizes, *shape, grad=True), _normal(sizes, *shape)
 
 
+def _top_classes(sizes: Sizes) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    student, teacher = _logits(sizes)
+    log_probabilities, indices = teacher.log_softmax(-1).topk(min(10, sizes.classes - 1))
+    return student, indices, log_probabilities, torch.log1p(-log_probabilities.exp().sum(-1))
+
+
 def _labels(sizes: Sizes) -> Tensor:
     return torch.randint(sizes.classes, (sizes.batch,))
 
@@ -145,6 +151,14 @@ def _tokens(sizes: Sizes) -> tuple[Tensor, Tensor, Tensor]:
     shape = sizes.tokens, sizes.vocabulary
     mask = torch.arange(sizes.tokens) % 4 > 0
     return _normal(sizes, *shape, grad=True), _normal(sizes, *shape), mask
+
+
+def _heads(sizes: Sizes) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    widths = sizes.width, 2 * sizes.width
+    hidden, taught = (_normal(sizes, sizes.tokens, width) for width in widths)
+    weight, teacher_weight = (_normal(sizes, sizes.vocabulary, width) / width**0.5 for width in widths)
+    mask = torch.arange(sizes.tokens) % 4 > 0
+    return hidden.requires_grad_(), weight.requires_grad_(), taught, teacher_weight, mask
 
 
 def _map(sizes: Sizes, channels: int, side: int) -> tuple[Tensor, Tensor]:
@@ -264,6 +278,7 @@ CASES: dict[str, Case] = {
     "uskd_loss": Case(_two_students),
     "wsld_loss": Case(_labelled),
     "ttm_loss": Case(_logits),
+    "topk_tail_kl_loss": Case(_top_classes),
     "dist_loss": Case(_logits),
     "class_correlation_loss": Case(_logits),
     "batch_correlation_loss": Case(_logits),
@@ -286,6 +301,7 @@ CASES: dict[str, Case] = {
     "adaptive_kl_loss": Case(_tokens, replace(FULL, tokens=512)),
     "taid_loss": Case(_tokens),
     "topk_decoupled_kl_loss": Case(_tokens),
+    "fused_linear_divergence": Case(_heads, replace(FULL, width=512)),
     "hint_loss": Case(_last_stage, _fewer(64)),
     "attention_transfer_loss": Case(_stages, _fewer(4)),
     "activation_boundary_loss": Case(_stages, _fewer(4)),

@@ -1,4 +1,4 @@
-"""Callbacks beside the distillation: sample-wise fusion ratios, and monitors of what it does to the student."""
+"""Callbacks beside the distillation: sample-wise fusion ratios, a cache of the teacher, and monitors of the student."""
 
 from lightning_kd.callbacks.calibration import CalibrationMonitor
 from lightning_kd.callbacks.fidelity import FidelityMonitor
@@ -18,6 +18,7 @@ from lightning_kd.callbacks.fusion import (
     hold_out,
 )
 from lightning_kd.callbacks.loss_balance import LossBalance
+from lightning_kd.callbacks.teacher_cache import TeacherCache
 
 __all__ = [
     "CalibrationMonitor",
@@ -31,6 +32,7 @@ __all__ = [
     "LinearAnneal",
     "LossBalance",
     "RandomWeights",
+    "TeacherCache",
     "TeacherConfidence",
     "TrilateralGeometry",
     "WeightedSoftLabel",

@@ -66,6 +66,7 @@ BY_CHECK: dict[str, str] = {
     "backward of your own.",
     "refusals": "read labels through exchange.labels and the teacher through exchange.teacher, which refuse by "
     "themselves; and where the shapes of the logits differ, raise ValueError before using them.",
+    "teacher output": "leave needs_teacher_output = True, the default, unless forward reads the teacher's taps alone.",
     "resume": "keep state in buffers, and take the epoch from exchange.progress instead of counting calls.",
     "two ranks": "statistics over the batch must be gathered across ranks or kept out of buffers; every parameter must "
     "take part in every step.",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lightning_kd.data import Indexed
+from lightning_kd.data import Indexed, IndexedDraw
 
 
 class ReceivedBatch:
@@ -16,12 +16,14 @@ class ReceivedBatch:
 
     Attributes:
         sample: the batch as the user's ``training_step`` sees it.
+        keys: which draws the samples are, where they can be drawn again; see :class:`~lightning_kd.data.IndexedDraw`.
         index: the samples' indices, ``(B,)``, where the data set is wrapped in :class:`~lightning_kd.data.WithIndex`.
     """
 
     def __init__(self) -> None:
         self.sample: Any = None
         self.index: Tensor | None = None
+        self.keys: Sequence[str] = ()
 
     def receive(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Note the batch in the arguments of ``training_step``; hand them on without the indices."""
@@ -33,10 +35,13 @@ class ReceivedBatch:
     def clear(self) -> None:
         """Let go of the tensors."""
         self.sample = self.index = None
+        self.keys = ()
 
     def _note(self, batch: Any) -> Any:
-        self.index = None
+        self.index, self.keys = None, ()
         if isinstance(batch, Indexed):
+            if isinstance(batch, IndexedDraw):
+                self.keys = [batch.key] if isinstance(batch.key, str) else batch.key
             indices, batch = batch.index, batch.sample
             self.index = torch.as_tensor(indices)
         self.sample = batch

@@ -10,10 +10,12 @@ import lightning as L
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor, nn
 
+from lightning_kd.engine.ahead import Ahead
 from lightning_kd.engine.attach import Patches
 from lightning_kd.engine.backward import calls_behind
 from lightning_kd.engine.batch import ReceivedBatch
 from lightning_kd.engine.build import build_methods
+from lightning_kd.engine.economy import Economy
 from lightning_kd.engine.exchange import Exchange, Progress, View
 from lightning_kd.engine.network import Network, find_network
 from lightning_kd.engine.objective import Fusion, Objective
@@ -26,7 +28,8 @@ from lightning_kd.engine.sharding import shard_like
 from lightning_kd.engine.state import DistillationState
 from lightning_kd.engine.taps import Call, Recorder, Tap, check_taps
 from lightning_kd.engine.target import find_target
-from lightning_kd.engine.teacher import Teacher
+from lightning_kd.engine.teacher import Teacher, TeacherSource
+from lightning_kd.engine.views import begin_epoch, follow_epochs
 from lightning_kd.methods.base import DistillationMethod
 
 
@@ -50,11 +53,18 @@ class Engine:
         self.objective = Objective(self.methods, settings.task_weight)
         self.online = [method for method in self.methods if method.trains_teacher]
         self.peers = [teacher.module for teacher in self.teachers] if self.online else []
+        if self.online and any(teacher.overlap or teacher.economy != Economy() for teacher in self.teachers):
+            raise ValueError(
+                "a peer trains along, in the student's precision and layout: pass the network itself, or a Teacher "
+                "without precision, channels_last, compile and overlap"
+            )
         self.state = DistillationState(self.methods, self.peers, settings.task_weight)
         self._peer_optimizers = PeerOptimizers([])
         self._peer_state: dict[str, Any] | None = None
+        self.teacher_source: TeacherSource | None = None
         self.recorder: Recorder | None = None
         self.network: Network | None = None
+        self._ahead: dict[Teacher, Ahead] = {}
         self._patches = Patches()
         self._restored: dict[str, Any] | None = None
         self._built_for: tuple[int, ...] | None = None
@@ -93,6 +103,7 @@ class Engine:
         refuse_eval_mode(module)
         refuse_averaging_before(trainer, self)
         self._patches.on_undo(self._forget)
+        follow_epochs(trainer, self._patches)
         for teacher in self.teachers:
             if self.online:
                 if not any(parameter.requires_grad for parameter in teacher.module.parameters()):
@@ -147,8 +158,15 @@ class Engine:
     def _student_taps(self) -> list[str]:
         return [tap for method in self.methods for tap, _ in method.pairs]
 
-    def _teacher_taps(self) -> list[str]:
+    def teacher_taps(self) -> list[str]:
+        """The layers of the teachers that methods compare, in the order of the methods."""
         return [tap for method in self.methods for _, tap in method.pairs]
+
+    @property
+    def reads_teacher_output(self) -> bool:
+        """Whether a method or a fusion ratio looks at more of the teacher than its taps."""
+        readers = (method.needs_teacher and method.needs_teacher_output for method in self.methods)
+        return bool(self.online) or self.fusion is not None or any(readers)
 
     # the patched hooks
 
@@ -204,14 +222,24 @@ class Engine:
             self.recorder.install(self._patches)
             for teacher in self.teachers:
                 if not self.online:
-                    trainer.precision_plugin.convert_module(teacher.module)
+                    teacher.convert(trainer.precision_plugin)
                     teacher.module.to(module.device)
-                teacher.install(self._teacher_taps(), self._patches, trains=bool(self.online))
+                teacher.install(
+                    self.teacher_taps(),
+                    self._patches,
+                    trains=bool(self.online),
+                    may_end_early=not self.reads_teacher_output,
+                )
+            self._ahead = {teacher: self._start_ahead(teacher) for teacher in self.teachers if teacher.overlap}
+            if self._ahead:
+                self.recorder.before_call = self._start_teachers
 
     def _make_training_step(self, module: L.LightningModule, original: Callable[..., Any]) -> Callable[..., Any]:
         def training_step(*args: Any, **kwargs: Any) -> Any:
             recorder = self._active_recorder()
             args, kwargs = self._received.receive(args, kwargs)
+            for ahead in self._ahead.values():
+                ahead.clear()
             recorder.start()
             try:
                 output = original(*args, **kwargs)
@@ -287,7 +315,7 @@ class Engine:
             kwargs=call.kwargs,
             target=find_target(self._received.sample, self.settings.target),
             student=View(call.output, call.features, logits_of),
-            teachers=[self._teach(teacher, call.args, call.kwargs) for teacher in self.teachers],
+            teachers=self._teacher_views(call),
             task_loss=task_loss,
             progress=progress,
             batch=self._received.sample,
@@ -295,6 +323,30 @@ class Engine:
             run_student=self._run_student,
             run_teacher=lambda *args, position=0, **kwargs: self._teach(self.teachers[position], args, kwargs),
         )
+
+    def _teacher_views(self, call: Call) -> list[View]:
+        def teach(teacher: Teacher) -> View:
+            return self._teach_step(teacher, call)
+
+        if self.teacher_source is None:
+            return [teach(teacher) for teacher in self.teachers]
+        return self.teacher_source.views(self.teachers, self._received.keys, call, teach)
+
+    def _teach_step(self, teacher: Teacher, call: Call) -> View:
+        started = self._ahead[teacher].take(call.args) if teacher in self._ahead else None
+        return started or self._teach_as_needed(teacher, call.args, call.kwargs)
+
+    def _teach_as_needed(self, teacher: Teacher, args: tuple[Any, ...], kwargs: dict[str, Any]) -> View:
+        if self.reads_teacher_output:
+            return self._teach(teacher, args, kwargs)
+        return teacher.features_view(args, kwargs, self.settings.logits)
+
+    def _start_ahead(self, teacher: Teacher) -> Ahead:
+        return Ahead(lambda args, kwargs: self._teach_as_needed(teacher, args, kwargs))
+
+    def _start_teachers(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        for ahead in self._ahead.values() if self.teacher_source is None else ():
+            ahead.start(args, kwargs)
 
     def _teach(self, teacher: Teacher, args: tuple[Any, ...], kwargs: dict[str, Any]) -> View:
         view = teacher.peer_view if self.online else teacher.view
@@ -305,11 +357,13 @@ class Engine:
         assert self.network is not None
         waiting, recorder.calls = recorder.calls, []
         was_active, recorder.active = recorder.active, True
+        before_call, recorder.before_call = recorder.before_call, None
         try:
             self.network.module(*args, **kwargs)
             call = recorder.calls[-1]
         finally:
             recorder.calls, recorder.active = waiting, was_active
+            recorder.before_call = before_call
         return View(call.output, call.features, self.settings.logits)
 
     def _active_recorder(self) -> Recorder:
@@ -361,12 +415,17 @@ class Engine:
         """Step the peers' own optimizers."""
         self._peer_optimizers.step()
 
+    def begin_epoch(self, trainer: L.Trainer) -> None:
+        """Show the epoch's views of training data that repeat their random draws."""
+        begin_epoch(trainer)
+
     def end_epoch(self) -> None:
         """Step the peers' own schedulers."""
         self._peer_optimizers.end_epoch()
 
     def _forget(self) -> None:
         self.recorder = None
+        self._ahead = {}
         self._received.clear()
         self._total_steps = None
         self._restored = self._peer_state = None  # a checkpoint is for one fit; the next goes on from what it trained

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from lightning_kd.engine.logits import find_logits
+from lightning_kd.engine.top import TopK, top_of
 
 LogitsOf = Callable[[Any], Tensor]
 
@@ -21,7 +22,12 @@ class View:
         features: tap name → tensor.
         logits_of: extracts logits from ``output``; by default the output itself, ``.logits``, ``["logits"]`` or the
             first element.
+
+    Attributes:
+        partial: whether of the logits only the likeliest classes are known; see :meth:`top`.
     """
+
+    partial: bool = False
 
     def __init__(self, output: Any, features: Mapping[str, Tensor] | None = None, logits_of: LogitsOf | None = None):
         self.output = output
@@ -39,6 +45,14 @@ class View:
         if self._logits is None:
             self._logits = self._logits_of(self.output)
         return self._logits
+
+    def top(self, k: int) -> TopK:
+        """The likeliest classes and the mass of the others, for methods that need no more.
+
+        Args:
+            k: how many.
+        """
+        return top_of(self.logits, k)
 
     def feature(self, name: str) -> Tensor:
         """Return the tapped feature ``name``.
@@ -59,6 +73,39 @@ class View:
     def __repr__(self) -> str:
         shapes = {name: tuple(value.shape) for name, value in self.features.items()}
         return f"View(output={type(self.output).__name__}, features={shapes})"
+
+
+class UnfinishedView(View):
+    """The view of a teacher that was left after its last tap: features, but no output.
+
+    Args:
+        features: tap name → tensor.
+    """
+
+    def __init__(self, features: Mapping[str, Tensor]) -> None:
+        self.features = dict(features)
+
+    @property
+    def output(self) -> Any:
+        """Not there.
+
+        Raises:
+            RuntimeError: always.
+        """
+        raise RuntimeError(
+            "the teacher's output was not computed: it was left after its last tapped layer, since every method says "
+            "needs_teacher_output = False. Set needs_teacher_output = True in the method that reads the output or the "
+            "logits"
+        )
+
+    @property
+    def logits(self) -> Tensor:
+        """Not there; see :attr:`output`."""
+        found: Tensor = self.output
+        return found
+
+    def __repr__(self) -> str:
+        return f"UnfinishedView(features={ {name: tuple(value.shape) for name, value in self.features.items()} })"
 
 
 @dataclass(frozen=True)

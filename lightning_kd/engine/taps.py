@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,6 +75,9 @@ class Recorder:
         with_grad: record only calls with autograd on (the student's), so that a stray ``no_grad`` call and the first
             pass of re-entrant activation checkpointing do not count.
 
+    Attributes:
+        before_call: told of every call that is about to be recorded, unless the network is compiled.
+
     Raises:
         ValueError: for a tap that names no layer; the message lists the nearest names.
     """
@@ -85,6 +88,7 @@ class Recorder:
         self.with_grad = with_grad
         self.active = False
         self.calls: list[Call] = []
+        self.before_call: Callable[[tuple[Any, ...], dict[str, Any]], None] | None = None
         self._features: dict[str, Tensor] = {}
         self._versions: dict[str, int] = {}
         check_taps(network.module, self.taps)
@@ -118,15 +122,30 @@ class Recorder:
         """
         calls, self.calls = self.calls, []
         self._features.clear()
-        for call in calls:
-            for name, version in call.versions.items():
-                if call.features[name]._version != version:
-                    raise RuntimeError(
-                        f"the output of the tap {name!r} was changed in place by a later layer (an in-place ReLU, "
-                        f"most likely), so it no longer holds what that layer computed; tap {name + ':clone'!r} to "
-                        "keep a copy, or tap the later layer"
-                    )
+        _refuse_changed(calls)
         return calls
+
+    def capture_input(self, tap: Tap, args: tuple[Any, ...]) -> None:
+        """Capture a layer's input before the layer runs.
+
+        Args:
+            tap: one with the option ``input``.
+            args: what the layer is about to be called with.
+        """
+        value = self._features[tap.name] = tap.read(args, None)
+        self._versions[tap.name] = value._version
+
+    def take_unfinished(self) -> dict[str, Tensor]:
+        """Hand out the taps of a call that was left before its end, and forget them.
+
+        Raises:
+            RuntimeError: if a tapped tensor was changed in place after it was captured.
+        """
+        call = Call((), {}, None, dict(self._features), dict(self._versions))
+        self._features.clear()
+        self._versions.clear()
+        _refuse_changed([call])
+        return call.features
 
     def _records(self) -> bool:
         return self.active and (torch.is_grad_enabled() or not self.with_grad)
@@ -158,6 +177,8 @@ class Recorder:
         features, versions = self._features, self._versions
 
         def forward(*args: Any, **kwargs: Any) -> Any:
+            if self.before_call is not None and self._records():
+                self.before_call(args, kwargs)
             output = original(*args, **kwargs)
             if self._records():
                 self.calls.append(Call(args, kwargs, output, dict(features), dict(versions)))
@@ -170,6 +191,17 @@ class Recorder:
     def __deepcopy__(self, memo: dict[int, Any]) -> Recorder:
         """Weight averaging copies the whole module, hooks included: the copy must not drag teachers along."""
         return self
+
+
+def _refuse_changed(calls: Iterable[Call]) -> None:
+    for call in calls:
+        for name, version in call.versions.items():
+            if call.features[name]._version != version:
+                raise RuntimeError(
+                    f"the output of the tap {name!r} was changed in place by a later layer (an in-place ReLU, most "
+                    f"likely), so it no longer holds what that layer computed; tap {name + ':clone'!r} to keep a copy, "
+                    "or tap the later layer"
+                )
 
 
 def check_taps(network: nn.Module, taps: Iterable[Tap]) -> None:

@@ -55,6 +55,10 @@ class DistillationMethod(nn.Module):
         citation: the paper, or ``None``.
         aliases: names that other repositories use for the method.
         needs_teacher: ``False`` for self-distillation without a teacher.
+        needs_teacher_output: whether ``forward`` looks at the teacher's output or logits. A method that compares layers
+            only says ``False``: where all do, the teacher is left after the last tapped layer.
+        reads_top_k: whether of the teacher's logits only :meth:`View.top <lightning_kd.View.top>` is read, so that
+            ``TeacherCache(top_k=...)`` keeps enough.
         needs_target: whether class labels are needed.
         trains_teacher: whether the teacher is a peer that trains along.
         uses_all_teachers: whether ``forward`` itself looks at every teacher. Otherwise, with several teachers, the term
@@ -72,6 +76,8 @@ class DistillationMethod(nn.Module):
     citation: ClassVar[Citation | None] = None
     aliases: ClassVar[tuple[str, ...]] = ()
     needs_teacher: bool = True
+    needs_teacher_output: bool = True
+    reads_top_k: bool = False
     needs_target: bool = False
     trains_teacher: bool = False
     uses_all_teachers: bool = False

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_kd.detection.output import DetectionOutput
-from lightning_kd.engine.exchange import Exchange, View
+from lightning_kd.engine.exchange import Exchange, UnfinishedView, View
 from lightning_kd.methods.base import DistillationMethod
 from lightning_kd.testing.rig import Inputs, MethodFactory, Rig
 from lightning_kd.testing.scenes import SCENE_CLASSES, TinyDetector, map_predictions
@@ -243,6 +243,21 @@ def check_refusals(factory: MethodFactory, inputs: Inputs) -> None:
             _require_refusal(rig, _changed(exchange, teachers=[teacher]), what)
     if rig.method.needs_target:
         _require_refusal(rig, rig.exchange(target=False), "no labels", must=True)
+
+
+def check_teacher_output(factory: MethodFactory, inputs: Inputs) -> None:
+    """A method that says that it reads the teacher's taps only does without the teacher's output."""
+    rig = Rig(factory, inputs)
+    if not rig.method.needs_teacher or rig.method.needs_teacher_output:
+        return
+    exchange = rig.exchange()
+    unfinished = _changed(exchange, teachers=[UnfinishedView(exchange.teacher.features)])
+    try:
+        loss = rig.loss(unfinished)
+    except RuntimeError as error:
+        raise ContractError(f"needs_teacher_output is False, but forward fails without it: {error}") from error
+    if not torch.equal(loss, rig.loss(exchange)):
+        raise ContractError("needs_teacher_output is False, but the loss depends on the teacher's output")
 
 
 def _require_loss(loss: object, where: str) -> None:

@@ -25,6 +25,7 @@ CHECKS: dict[str, Check] = {
     "state dict": checks.check_state_dict,
     "learns": checks.check_learns,
     "refusals": checks.check_refusals,
+    "teacher output": checks.check_teacher_output,
 }
 """Every check that calls the method itself, by name, in the order in which they are worth reading."""
 

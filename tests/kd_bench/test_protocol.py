@@ -41,7 +41,11 @@ def test_every_method_for_images_has_a_row() -> None:
     protocol = load_protocol("digits-v1")
     rows = {describe_method(name, row).class_path for name, row in protocol.methods.items()}
     others = {"detection", "language"}
-    methods = {f"{method.__module__}.{name}": family(method) for name, method in discover().items()}
+    # KD at temperature 1 for teachers of whom only the top classes are kept; the protocol's teacher is whole
+    apart = {"TopKKD"}
+    methods = {
+        f"{method.__module__}.{name}": family(method) for name, method in discover().items() if name not in apart
+    }
     assert {path for path, kind in methods.items() if kind not in others} - rows == set()
     assert {path for path, kind in methods.items() if kind in others} & rows == set()
 

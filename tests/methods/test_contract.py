@@ -12,10 +12,11 @@ from functools import partial
 import pytest
 import torch
 
+from lightning_kd.engine.exchange import UnfinishedView
 from lightning_kd.methods import DistillationMethod, discover, family
 from lightning_kd.testing.checks import check_perfect_student
 from lightning_kd.testing.contract import CHECKS
-from lightning_kd.testing.rig import inputs_for
+from lightning_kd.testing.rig import Rig, inputs_for
 
 METHODS = discover()
 
@@ -35,6 +36,7 @@ PERFECT_STUDENT: dict[str, float] = {
     "PKT": 0.0,
     "RKD": 0.0,
     "SP": 0.0,
+    "TopKKD": 0.0,
     "WSLD": 0.0,
     # detection
     "CrossKD": 0.0,
@@ -44,6 +46,7 @@ PERFECT_STUDENT: dict[str, float] = {
     # language
     "AdaptiveKL": 0.0,
     "ForwardKL": 0.0,
+    "FusedLinearKL": 0.0,
     "ReverseKL": 0.0,
     "SkewForwardKL": 0.0,
     "SkewReverseKL": 0.0,
@@ -75,6 +78,21 @@ def test_contract(name, check):
 @pytest.mark.parametrize("name", sorted(set(PERFECT_STUDENT) & set(METHODS)))
 def test_perfect_student_has_the_known_loss(name):
     check_perfect_student(factory(name), inputs_for(METHODS[name]), PERFECT_STUDENT[name])
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if inputs_for(METHODS[name]) != "scenes"])
+def test_a_teacher_runs_no_further_than_it_must(name):
+    rig = Rig(factory(name), inputs_for(METHODS[name]))
+    if not rig.method.needs_teacher or not rig.method.needs_features or rig.method.trains_teacher:
+        return
+    exchange = rig.exchange()
+    exchange.teachers = [UnfinishedView(exchange.teacher.features)]
+    if rig.method.needs_teacher_output:
+        # else declare needs_teacher_output = False: only taps are read
+        with pytest.raises(RuntimeError, match="needs_teacher_output"):
+            rig.method(exchange)
+    else:
+        assert rig.method(exchange).isfinite()
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -49,6 +49,14 @@ def dkd_loss(
     return (alpha * target_term + beta * others_term) * temperature**2
 
 
+def topk_tail_kl_loss(student: Tensor, indices: Tensor, log_probabilities: Tensor, tail_log_mass: Tensor) -> Tensor:
+    """The top classes, and the others as one."""
+    student = F.softmax(student, dim=1).gather(1, indices)
+    student = torch.cat([student, 1 - student.sum(1, keepdim=True)], dim=1)
+    teacher = torch.cat([log_probabilities, tail_log_mass.unsqueeze(1)], dim=1)
+    return F.kl_div(student.log(), teacher.exp(), reduction="batchmean")
+
+
 def nkd_loss(student: Tensor, teacher: Tensor, target: Tensor, gamma: float = 1.5, temperature: float = 1.0) -> Tensor:
     """Cross-entropy of the label, weighted by the teacher, and of the other classes."""
     label = F.one_hot(target, student.shape[1]).bool()

@@ -13,6 +13,13 @@ def forward_kl_loss(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     return _mean(kl, mask)
 
 
+def fused_linear_divergence(
+    hidden: Tensor, weight: Tensor, taught: Tensor, teacher_weight: Tensor, mask: Tensor
+) -> Tensor:
+    """Divergence from the teacher, by way of all logits."""
+    return forward_kl_loss(hidden @ weight.T, taught @ teacher_weight.T, mask)
+
+
 def reverse_kl_loss(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     """Divergence from the student."""
     log_p, log_q = F.log_softmax(student, -1), F.log_softmax(teacher, -1)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, Subset
 
-from lightning_kd.data import WithIndex
+from lightning_kd.data import Replayed, WithIndex
 
 
 def hold_out(
@@ -81,7 +81,7 @@ def labels_of(dataset: Any) -> Tensor | None:
 
 def root_and_indices(dataset: Any) -> tuple[Any, list[int] | None]:
     """The data set behind any number of subsets, and which of its samples are used (``None``: all)."""
-    if isinstance(dataset, WithIndex):
+    if isinstance(dataset, WithIndex | Replayed):
         return root_and_indices(dataset.dataset)
     if not isinstance(dataset, Subset):
         return dataset, None

@@ -8,7 +8,7 @@ import lightning as L
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler, SequentialSampler, Subset
 
 from lightning_kd.callbacks.fusion.hold_out import hold_out
-from lightning_kd.data import WithIndex
+from lightning_kd.data import ReplayableDataset, WithIndex
 from lightning_kd.engine.attach import Patches
 
 
@@ -77,8 +77,9 @@ def _refuse_unsafe(loader: Any) -> None:
         reason = f"a {type(loader).__name__} instead of a plain DataLoader"
     elif isinstance(loader.dataset, IterableDataset):
         reason = "an iterable-style data set"
-    elif isinstance(loader.dataset, WithIndex):
-        reason = "a data set wrapped in WithIndex, whose indices have to stay without gaps (split first, then wrap)"
+    elif isinstance(loader.dataset, WithIndex | ReplayableDataset):
+        name = type(loader.dataset).__name__
+        reason = f"a data set wrapped in {name}, whose indices have to stay without gaps (split first, then wrap)"
     elif type(loader.batch_sampler) is not BatchSampler:
         reason = "a batch sampler of its own" if loader.batch_sampler is not None else "samples that are batches"
     elif type(sampler) is RandomSampler:

@@ -75,6 +75,7 @@ class AB(DistillationMethod):
         "1811.03233",
     )
     aliases = ("ABLoss", "AltActTransferLoss", "DAB")
+    needs_teacher_output = False
 
     def __init__(self, margin: float = 1.0, layers: Layers = "auto", weight: Weight = 3e-3) -> None:
         super().__init__(weight, layers)

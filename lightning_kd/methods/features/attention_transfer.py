@@ -81,6 +81,7 @@ class AttentionTransfer(DistillationMethod):
 
     citation = Citation("Paying More Attention to Attention", "Zagoruyko and Komodakis", "ICLR", 2017, "1612.03928")
     aliases = ("AT", "ATLoss", "Attention")
+    needs_teacher_output = False
 
     def __init__(self, p: float = 2, mode: Mode = "code", layers: Layers = "auto", weight: Weight = 1000.0) -> None:
         super().__init__(weight, layers)

@@ -63,6 +63,7 @@ class CWD(DistillationMethod):
         "Channel-wise Knowledge Distillation for Dense Prediction", "Shu et al.", "ICCV", 2021, "2011.13256"
     )
     aliases = ("ChannelWiseDivergence", "CWDLoss")
+    needs_teacher_output = False
 
     def __init__(self, temperature: Scheduled = 1.0, layers: Layers = "auto", weight: Weight = 5.0) -> None:
         super().__init__(weight, layers)

@@ -87,6 +87,7 @@ class FactorTransfer(DistillationMethod):
     )
     aliases = ("FT", "FTLoss")
     has_setup_pass = True
+    needs_teacher_output = False
 
     paraphraser: FrozenAutoencoder
     translator: Connector

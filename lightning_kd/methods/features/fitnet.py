@@ -61,6 +61,7 @@ class FitNet(DistillationMethod):
 
     citation = Citation("FitNets: Hints for Thin Deep Nets", "Romero et al.", "ICLR", 2015, "1412.6550")
     aliases = ("Hint", "HintLoss", "FitNets")
+    needs_teacher_output = False
 
     def __init__(self, relu: bool = True, layers: Layers = "auto", weight: Weight = 100.0) -> None:
         super().__init__(weight, layers)

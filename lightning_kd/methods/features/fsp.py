@@ -77,6 +77,7 @@ class FSP(DistillationMethod):
         2017,
     )
     aliases = ("FSPLoss",)
+    needs_teacher_output = False
 
     def __init__(self, layers: Layers = "auto", weight: Weight = 50.0) -> None:
         super().__init__(weight, layers)

@@ -67,6 +67,7 @@ class ICKD(DistillationMethod):
         "2202.03680",
     )
     aliases = ("ICKDLoss", "ChSimLoss", "InterChannelCorrelation")
+    needs_teacher_output = False
 
     def __init__(self, layers: Layers = "auto", weight: Weight = 2.5) -> None:
         super().__init__(weight, layers)

@@ -134,6 +134,7 @@ class KDSVD(DistillationMethod):
         "Self-supervised Knowledge Distillation Using Singular Value Decomposition", "Lee et al.", "ECCV", 2018
     )
     aliases = ("KD-SVD", "SVD")
+    needs_teacher_output = False
 
     def __init__(self, k: int = 1, layers: Layers = "auto", weight: Weight = 1.0) -> None:
         super().__init__(weight, layers)

@@ -76,6 +76,7 @@ class KTA(DistillationMethod):
     )
     aliases = ("KTAAD", "KTALoss", "AffinityLoss")
     has_setup_pass = True
+    needs_teacher_output = False
 
     autoencoder: FrozenAutoencoder
     feature_adapter: Connector

@@ -77,6 +77,7 @@ class ND(DistillationMethod):
     aliases = ("KD++", "NDLoss", "NormAndDirection")
     needs_target = True
     has_setup_pass = True
+    needs_teacher_output = False
 
     projector: Connector
     class_means: Tensor

@@ -75,6 +75,7 @@ class NST(DistillationMethod):
         "1707.01219",
     )
     aliases = ("NSTLoss", "NeuronSelectivityTransfer")
+    needs_teacher_output = False
 
     def __init__(self, layers: Layers = "auto", weight: Weight = 50.0) -> None:
         super().__init__(weight, layers)

@@ -78,6 +78,7 @@ class OFD(DistillationMethod):
     citation = Citation("A Comprehensive Overhaul of Feature Distillation", "Heo et al.", "ICCV", 2019, "1904.01866")
     aliases = ("OFDLoss", "Overhaul")
     has_setup_pass = True
+    needs_teacher_output = False
 
     def __init__(self, layers: Layers = "auto", weight: Weight = 1e-3) -> None:
         super().__init__(weight, layers)

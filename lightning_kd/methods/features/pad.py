@@ -57,6 +57,7 @@ class PADL2(DistillationMethod):
 
     citation = Citation("Prime-Aware Adaptive Distillation", "Zhang et al.", "ECCV", 2020, "2008.01458")
     aliases = ("PAD", "PADL2Loss")
+    needs_teacher_output = False
 
     def __init__(self, eps: float = 1e-6, layers: Layers = "penultimate", weight: Weight = 1.0) -> None:
         super().__init__(weight, layers)

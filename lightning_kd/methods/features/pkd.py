@@ -73,6 +73,7 @@ class PKD(DistillationMethod):
         "2207.02039",
     )
     aliases = ("PKDLoss", "PearsonFeatures")
+    needs_teacher_output = False
 
     def __init__(self, layers: Layers = "auto", weight: Weight = 6.0) -> None:
         super().__init__(weight, layers)

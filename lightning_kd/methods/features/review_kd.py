@@ -69,6 +69,7 @@ class ReviewKD(DistillationMethod):
 
     citation = Citation("Distilling Knowledge via Knowledge Review", "Chen et al.", "CVPR", 2021, "2104.09044")
     aliases = ("KR", "KnowledgeReview", "HierarchicalContextLoss")
+    needs_teacher_output = False
 
     def __init__(
         self, averaged: bool = True, max_channels: int = 512, layers: Layers = "auto", weight: Weight = 1.0

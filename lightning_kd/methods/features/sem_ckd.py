@@ -64,6 +64,7 @@ class SemCKD(DistillationMethod):
 
     citation = Citation("Cross-Layer Distillation with Semantic Calibration", "Chen et al.", "AAAI", 2021, "2012.03236")
     aliases = ("SemCKDLoss", "SemanticCalibration")
+    needs_teacher_output = False
 
     def __init__(
         self,

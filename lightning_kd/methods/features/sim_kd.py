@@ -49,6 +49,7 @@ class SimKD(DistillationMethod):
     )
     aliases = ("ReusedTeacherClassifier",)
     reads_last_map = True
+    needs_teacher_output = False
 
     projector: nn.Module
     classifier: ReusedClassifier

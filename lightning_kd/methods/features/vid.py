@@ -65,6 +65,7 @@ class VID(DistillationMethod):
         "Variational Information Distillation for Knowledge Transfer", "Ahn et al.", "CVPR", 2019, "1904.05835"
     )
     aliases = ("VIDLoss",)
+    needs_teacher_output = False
 
     def __init__(
         self, initial_variance: float = 5.0, eps: float = 1e-5, layers: Layers = "auto", weight: Weight = 1.0

@@ -2,6 +2,7 @@
 
 from lightning_kd.methods.language.adaptive_kl import AdaptiveKL, adaptive_kl_loss
 from lightning_kd.methods.language.forward_kl import ForwardKL, forward_kl_loss
+from lightning_kd.methods.language.fused_linear import FusedLinearKL, fused_linear_divergence
 from lightning_kd.methods.language.reverse_kl import ReverseKL, reverse_kl_loss
 from lightning_kd.methods.language.skew_kl import (
     SkewForwardKL,
@@ -17,6 +18,7 @@ __all__ = [
     "TAID",
     "AdaptiveKL",
     "ForwardKL",
+    "FusedLinearKL",
     "ReverseKL",
     "SkewForwardKL",
     "SkewReverseKL",
@@ -24,6 +26,7 @@ __all__ = [
     "TotalVariation",
     "adaptive_kl_loss",
     "forward_kl_loss",
+    "fused_linear_divergence",
     "reverse_kl_loss",
     "skew_forward_kl_loss",
     "skew_reverse_kl_loss",

@@ -86,10 +86,17 @@ class _TokenMethod(DistillationMethod):
         Raises:
             ValueError: if the labels do not fit the logits.
         """
+        return self.mask_of(exchange, exchange.student.logits.shape[:-1])
+
+    def mask_of(self, exchange: Exchange, positions: torch.Size) -> Tensor | None:
+        """The valid ones of the ``positions``, or ``None`` if all are.
+
+        Raises:
+            ValueError: if there is not one label a position.
+        """
         labels = exchange.target
         if not isinstance(labels, Tensor):
             return None
-        positions = exchange.student.logits.shape[:-1]
         if labels.shape != positions:
             raise ValueError(
                 f"expected one label a position, {tuple(positions)}, got labels of shape {tuple(labels.shape)}; pass "

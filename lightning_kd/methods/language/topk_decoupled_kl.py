@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lightning_kd.engine.exchange import Exchange
 from lightning_kd.methods.base import Citation, Weight
 from lightning_kd.methods.checks import at_least_float32, check_same_logits, check_temperature
 from lightning_kd.methods.language._tokens import (
@@ -16,6 +17,7 @@ from lightning_kd.methods.language._tokens import (
     check_mask,
     kl_per_token,
     masked_mean,
+    share_of_tokens,
 )
 
 
@@ -65,7 +67,13 @@ def topk_decoupled_kl_loss(
         tempered = teacher / temperature, student / temperature
         return masked_mean(kl_per_token(*(logits.log_softmax(-1) for logits in tempered)), mask)
     top = teacher.topk(k, dim=-1).indices
-    (top_student, student_mass), (top_teacher, teacher_mass) = _split(student, top), _split(teacher, top)
+    return _decoupled(student, top, _split(teacher, top), mask, temperature)
+
+
+def _decoupled(
+    student: Tensor, top: Tensor, teacher: tuple[Tensor, Tensor], mask: Tensor | None, temperature: float
+) -> Tensor:
+    (top_student, student_mass), (top_teacher, teacher_mass) = _split(student, top), teacher
     conditional = kl_per_token(
         F.log_softmax(top_teacher / temperature, dim=-1), F.log_softmax(top_student / temperature, dim=-1)
     )
@@ -112,6 +120,7 @@ class TopKDecoupledKL(_TokenMethod):
 
     citation = Citation("LFM2 Technical Report", "Liquid AI", "technical report", 2025, "2511.23404")
     aliases = ("LFM2", "DTK", "DecoupledTopK")
+    reads_top_k = True
 
     def __init__(
         self,
@@ -131,3 +140,16 @@ class TopKDecoupledKL(_TokenMethod):
         """See :func:`topk_decoupled_kl_loss`; a vocabulary smaller than ``k`` is taken whole."""
         k = min(self.k, student_logits.shape[-1])
         return topk_decoupled_kl_loss(student_logits, teacher_logits, mask, k, self.temperature)
+
+    def forward(self, exchange: Exchange) -> Tensor:
+        """As for all token methods; of a cached teacher the top tokens are enough."""
+        student, vocabulary = exchange.student.logits, exchange.student.logits.shape[-1]
+        if not exchange.teacher.partial or self.k >= vocabulary:
+            return super().forward(exchange)
+        mask = self.mask(exchange)
+        check_mask(student, mask)
+        top = exchange.teacher.top(self.k)
+        masses = torch.stack([top.log_probabilities.logsumexp(-1), top.log_tail], dim=-1)
+        teacher = top.log_probabilities, masses
+        loss = _decoupled(at_least_float32(student), top.indices, teacher, mask, self.temperature)
+        return loss * share_of_tokens(mask, loss)

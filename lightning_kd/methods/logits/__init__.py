@@ -15,6 +15,7 @@ from lightning_kd.methods.logits.ofa import OFA, ofa_loss
 from lightning_kd.methods.logits.pld import PLD, pld_loss
 from lightning_kd.methods.logits.srd import SRD, srd_loss
 from lightning_kd.methods.logits.tf_kd import TfKD, virtual_teacher_loss
+from lightning_kd.methods.logits.topk_kd import TopKKD, topk_tail_kl_loss
 from lightning_kd.methods.logits.uskd import USKD, uskd_loss
 from lightning_kd.methods.logits.wsld import WSLD, wsld_loss
 from lightning_kd.methods.logits.wttm import WTTM, ttm_loss
@@ -38,6 +39,7 @@ __all__ = [
     "LabelSmoothing",
     "LogitStandardization",
     "TfKD",
+    "TopKKD",
     "batch_correlation_loss",
     "class_attention_transfer_loss",
     "class_correlation_loss",
@@ -54,6 +56,7 @@ __all__ = [
     "ofa_loss",
     "pld_loss",
     "srd_loss",
+    "topk_tail_kl_loss",
     "ttm_loss",
     "uskd_loss",
     "virtual_teacher_loss",

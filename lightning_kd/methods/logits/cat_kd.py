@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_kd.connectors.maps import to_map
 from lightning_kd.engine.exchange import BuildContext, Exchange
+from lightning_kd.methods._borrowed import Borrowed
 from lightning_kd.methods.base import Citation, DistillationMethod, Layers, Weight
 from lightning_kd.methods.checks import at_least_float32
 
@@ -76,6 +75,7 @@ class CATKD(DistillationMethod):
         "Class Attention Transfer Based Knowledge Distillation", "Guo et al.", "CVPR", 2023, "2304.12777"
     )
     aliases = ("CAT_KD", "CAT-KD", "ClassAttentionTransfer")
+    needs_teacher_output = False
 
     def __init__(
         self, resolution: int = 2, normalize: bool = False, layers: Layers = "auto", weight: Weight = 15.0
@@ -84,7 +84,7 @@ class CATKD(DistillationMethod):
         if resolution < 1:
             raise ValueError(f"resolution must be at least 1, got {resolution}")
         self.resolution, self.normalize = resolution, normalize
-        self._classifiers: tuple[_Borrowed, _Borrowed] | None = None
+        self._classifiers: tuple[Borrowed[nn.Linear | nn.Conv2d], Borrowed[nn.Linear | nn.Conv2d]] | None = None
 
     def select_stages(self, pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
         """The deepest stage."""
@@ -95,8 +95,8 @@ class CATKD(DistillationMethod):
         exchange = context.exchange
         student, teacher = self.student_features(exchange)[0], self.teacher_features(exchange)[0]
         self._classifiers = (
-            _Borrowed(_classifier(context.student, student, exchange.student.logits)),
-            _Borrowed(_classifier(context.teachers[0], teacher, exchange.teacher.logits)),
+            Borrowed(_classifier(context.student, student, exchange.student.logits)),
+            Borrowed(_classifier(context.teachers[0], teacher, exchange.teacher.logits)),
         )
 
     def forward(self, exchange: Exchange) -> Tensor:
@@ -110,16 +110,6 @@ class CATKD(DistillationMethod):
             self.resolution,
             self.normalize,
         )
-
-
-class _Borrowed:
-    """A layer that belongs to another network: no part of the method's parameters, and never copied with it."""
-
-    def __init__(self, layer: nn.Linear | nn.Conv2d) -> None:
-        self.layer = layer
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> _Borrowed:
-        return self
 
 
 def _classifier(network: nn.Module, feature: Tensor, logits: Tensor) -> nn.Linear | nn.Conv2d:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -52,7 +53,8 @@ def ofa_loss(
         raise ValueError(f"eps must be positive, got {eps}")
     student = F.log_softmax(at_least_float32(student_logits) / temperature, dim=-1)
     teacher = F.softmax(at_least_float32(teacher_logits.detach()) / temperature, dim=-1)
-    label = F.one_hot(target, student.shape[-1]).to(student.dtype)
+    # F.one_hot would look at the values first, for which a GPU has to be waited for
+    label = torch.zeros_like(student).scatter(-1, target[:, None], 1.0)
     soft = (teacher + label).pow(eps) - label
     return -(soft * student).sum(-1).mean()
 

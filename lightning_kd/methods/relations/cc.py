@@ -104,6 +104,7 @@ class CC(DistillationMethod):
 
     citation = Citation("Correlation Congruence for Knowledge Distillation", "Peng et al.", "ICCV", 2019, "1904.01802")
     aliases = ("Correlation", "CCKDLoss", "CCKD")
+    needs_teacher_output = False
 
     def __init__(
         self,

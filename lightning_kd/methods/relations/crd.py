@@ -89,6 +89,7 @@ class CRD(DistillationMethod):
     aliases = ("CRDLoss",)
     needs_target = True
     needs_index = True
+    needs_teacher_output = False
 
     log_partitions: Tensor
 

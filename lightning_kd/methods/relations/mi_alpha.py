@@ -117,6 +117,7 @@ class MIAlpha(DistillationMethod):
         "2109.11105",
     )
     aliases = ("MI", "Distiller")
+    needs_teacher_output = False
 
     def __init__(
         self,

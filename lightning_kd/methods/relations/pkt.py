@@ -74,6 +74,7 @@ class PKT(DistillationMethod):
         "1803.10837",
     )
     aliases = ("PKTLoss", "PKTCosSim")
+    needs_teacher_output = False
 
     def __init__(self, layers: Layers = "penultimate", weight: Weight = 30_000.0) -> None:
         super().__init__(weight, layers)

@@ -133,6 +133,7 @@ class RKD(DistillationMethod):
 
     citation = Citation("Relational Knowledge Distillation", "Park et al.", "CVPR", 2019, "1904.05068")
     aliases = ("RKDLoss",)
+    needs_teacher_output = False
 
     def __init__(
         self,

@@ -84,6 +84,7 @@ class RSD(DistillationMethod):
         2025,
         "2507.21844",
     )
+    needs_teacher_output = False
 
     def __init__(
         self, kappa: float = 0.01, expansion: int = 2, layers: Layers = "penultimate", weight: Weight = 0.01

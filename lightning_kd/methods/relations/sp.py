@@ -87,6 +87,7 @@ class SP(DistillationMethod):
 
     citation = Citation("Similarity-Preserving Knowledge Distillation", "Tung and Mori", "ICCV", 2019, "1907.09682")
     aliases = ("Similarity", "SPKDLoss", "SPKD")
+    needs_teacher_output = False
 
     def __init__(self, mode: Mode = "paper", layers: Layers = "auto", weight: Weight = 3_000.0) -> None:
         super().__init__(weight, layers)

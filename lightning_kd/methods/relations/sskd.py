@@ -118,6 +118,7 @@ class SSKD(DistillationMethod):
     citation = Citation("Knowledge Distillation Meets Self-Supervision", "Xu et al.", "ECCV", 2020, "2006.07114")
     aliases = ("SSKDLoss",)
     needs_target = True
+    needs_teacher_output = False
 
     def __init__(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sized
+from collections.abc import Sequence, Sized
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -23,6 +23,32 @@ class Indexed(NamedTuple):
 
     sample: Any
     index: int | Tensor  # type: ignore[assignment]  # shadows tuple.index on purpose
+
+
+class IndexedDraw(Indexed):
+    """A sample that can be drawn again, its position, and which draw it is; a batch likewise.
+
+    Args:
+        sample: whatever the wrapped data set returns.
+        index: position of the sample.
+        key: the draw, ``"view.index"``; in a batch one text a sample. Texts stay on the host, where they are looked up,
+            when the batch moves to a device.
+    """
+
+    _fields = ("sample", "index", "key")  # type: ignore[assignment]  # one more than the class it derives from
+
+    def __new__(cls, sample: Any, index: int | Tensor, key: str | Sequence[str]) -> IndexedDraw:
+        """A tuple of three."""
+        return tuple.__new__(cls, (sample, index, key))
+
+    @property
+    def key(self) -> str | Sequence[str]:
+        """The draw, or in a batch the draws."""
+        found: str | Sequence[str] = tuple.__getitem__(self, 2)
+        return found
+
+    def __repr__(self) -> str:
+        return f"IndexedDraw(sample={self.sample!r}, index={self.index!r}, key={self.key!r})"
 
 
 class WithIndex(Dataset[Indexed]):
@@ -69,7 +95,7 @@ class WithIndex(Dataset[Indexed]):
 
 
 class IndexedCollate:
-    """Apply a collate function of one's own to the samples of a :class:`WithIndex` data set.
+    """Apply a collate function of one's own to the samples of a data set with indices, such as :class:`WithIndex`.
 
     The default collate function needs no help.
 
@@ -82,4 +108,6 @@ class IndexedCollate:
 
     def __call__(self, items: list[Indexed]) -> Indexed:
         """Collate samples and indices."""
-        return Indexed(self.collate([item.sample for item in items]), torch.tensor([item.index for item in items]))
+        samples, index = self.collate([item.sample for item in items]), torch.tensor([item.index for item in items])
+        keys = [str(item.key) for item in items if isinstance(item, IndexedDraw)]
+        return IndexedDraw(samples, index, keys) if keys else Indexed(samples, index)
