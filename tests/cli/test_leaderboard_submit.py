@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from committed_entries import copy_entry
 from git_repository import MAIN, Repository
 from kd_bench.entries import load_entries
 from kd_bench.results import RunSet, read_run_set
@@ -37,8 +38,8 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
     repository = Repository(tmp_path / "clone")
     for name in ("plain", "KD"):
         entry = f"results/digits-v1/{name}/{PAIR}"
-        shutil.copytree(COMMITTED / entry, repository.leaderboards / entry)
-        shutil.copytree(COMMITTED / entry, repository.folder / "runs" / entry)
+        copy_entry(COMMITTED / entry, repository.leaderboards / entry)
+        copy_entry(COMMITTED / entry, repository.folder / "runs" / entry)
     shutil.copy(COMMITTED / "teachers.json", repository.leaderboards)
     repository.write(".gitignore", "runs/\n")
     repository.commit("published")
@@ -51,7 +52,7 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
 def own_results(results: Path) -> None:
     """What a run of LogitMatching would leave: here, another method's numbers under its name."""
     source, target = results.parents[2], results / "digits-v1" / "LogitMatching" / PAIR
-    shutil.copytree(COMMITTED / "results" / "digits-v1" / "DKD" / PAIR, target)
+    copy_entry(COMMITTED / "results" / "digits-v1" / "DKD" / PAIR, target)
     assert source.is_dir()
     (target / "method.py").write_text(METHOD)
     run_set = read_model(target / "run_set.json", RunSet)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from committed_entries import copy_entry
 
 from hostile.edits import edit, put_arrays, rename
 from hostile.table import case, edited
@@ -64,12 +65,12 @@ def _(entry: Path) -> None:
 
 @case("another method's results renamed", "copied", "renamed", own_entry)
 def _(entry: Path) -> None:
-    shutil.copytree(COMMITTED / "results" / "digits-v1" / "DKD", entry.parents[1] / "DKD")
+    copy_entry(COMMITTED / "results" / "digits-v1" / "DKD", entry.parents[1] / "DKD")
 
 
 @case("another method's results renamed and perturbed", "copied", "renamed", own_entry)
 def _(entry: Path) -> None:
-    shutil.copytree(COMMITTED / "results" / "digits-v1" / "DKD", entry.parents[1] / "DKD")
+    copy_entry(COMMITTED / "results" / "digits-v1" / "DKD", entry.parents[1] / "DKD")
     noise = np.random.default_rng(0)
 
     def change(arrays: dict[str, Any]) -> None:

@@ -7,6 +7,8 @@ import json
 import shutil
 from pathlib import Path
 
+from committed_entries import copy_entry
+
 from hostile.edits import edit
 
 COMMITTED = Path(__file__).parents[2] / "leaderboards"
@@ -30,9 +32,7 @@ def committed_entry(root: Path, method: str = "KD", protocol: str = "digits-v1",
     """Leaderboards with one of the committed entries and the plain student; returns the entry's folder."""
     leaderboards = root / "leaderboards"
     for name in dict.fromkeys(("plain", method)):
-        shutil.copytree(
-            COMMITTED / "results" / protocol / name / pair, leaderboards / "results" / protocol / name / pair
-        )
+        copy_entry(COMMITTED / "results" / protocol / name / pair, leaderboards / "results" / protocol / name / pair)
     shutil.copy(COMMITTED / "teachers.json", leaderboards)
     return leaderboards / "results" / protocol / method / pair
 

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from committed_entries import copy_entry
 from git_repository import MAIN, Repository
 from kd_bench.errors import UserError
 from kd_bench.results import RunSet
@@ -31,7 +32,7 @@ def clone(tmp_path: Path) -> Repository:
 
 def add(repository: Repository, name: str) -> Path:
     entry = f"results/digits-v1/{name}/{PAIR}"
-    return Path(shutil.copytree(COMMITTED / entry, repository.leaderboards / entry))
+    return copy_entry(COMMITTED / entry, repository.leaderboards / entry)
 
 
 def found(repository: Repository, **options: bool) -> tuple[list[str], list[str], list[str]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from committed_entries import copy_entry
 from kd_bench.corrections import load_corrections
 from kd_bench.entries import load_entries
 from kd_bench.errors import UserError
@@ -30,7 +31,7 @@ def leaderboards(tmp_path: Path) -> Path:
     """Real entries: the check recomputes them."""
     target = tmp_path / "leaderboards"
     for entry in (KD, PLAIN):
-        shutil.copytree(COMMITTED / "results" / entry, target / "results" / entry)
+        copy_entry(COMMITTED / "results" / entry, target / "results" / entry)
     shutil.copy(COMMITTED / "teachers.json", target)
     return target
 
@@ -40,7 +41,7 @@ def runs(tmp_path: Path) -> Path:
     """The output of a benchmark with three rows, one of which the leaderboards lack."""
     output = tmp_path / "runs"
     for entry in (KD, PLAIN, DKD):
-        shutil.copytree(COMMITTED / "results" / entry, output / "results" / entry)
+        copy_entry(COMMITTED / "results" / entry, output / "results" / entry)
     return output
 
 

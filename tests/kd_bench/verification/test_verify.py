@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from committed_entries import copy_entry
 from kd_bench.entries import load_entries
 from kd_bench.errors import UserError
 from kd_bench.results import RUN_SET_FILE, ProtocolRef
@@ -125,7 +126,7 @@ def test_who_verifies_is_asked_first(kd: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_records_pass_the_check(tmp_path: Path) -> None:
     leaderboards = tmp_path / "leaderboards"
     folder = leaderboards / "results" / "digits-v1" / "KD" / PAIR
-    shutil.copytree(COMMITTED / "results" / "digits-v1" / "KD" / PAIR, folder)
+    copy_entry(COMMITTED / "results" / "digits-v1" / "KD" / PAIR, folder)
     shutil.copy(COMMITTED / "teachers.json", leaderboards)
     assert verify(folder, by="Jane Doe").ok
     assert len(read_verifications(folder)) == 1
