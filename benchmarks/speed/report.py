@@ -124,8 +124,8 @@ def peers(report: Report, plan: compare.Plan, progress: Progress) -> None:
     ]
     report.table(["method", "", "samples/s", "ratio to by hand", "lowest to highest"], rows)
     report.lines += [
-        "FitNet's and RKD's teachers are left after the layer that is compared, which the other sides do not do. "
-        "With a [warm cache](teacher-cache.md) the teacher is not run at all.",
+        "Through the doors FitNet's teacher is left after the layer that is compared, and RKD's before its head, which "
+        "the other sides do not do. With a [warm cache](teacher-cache.md) the teacher is not run at all.",
         "",
     ]
 
