@@ -8,7 +8,8 @@ from pathlib import Path
 
 from kd_bench.leaderboard.columns import TaskColumns, columns_of
 from kd_bench.leaderboard.summary import Summary, summarize
-from kd_bench.results import PLAIN, RUN_SET_FILE, RunSet, load_run_sets
+from kd_bench.results import PLAIN, RunSet
+from kd_bench.run_set_files import RUN_SET_FILE, load_run_sets
 
 from lightning_kd.cli.method_table import NOTHING
 

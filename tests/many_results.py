@@ -16,7 +16,6 @@ from kd_bench.corrections import CORRECTIONS, Correction
 from kd_bench.entries import RESULTS, Entry, entry_path
 from kd_bench.results import (
     PLAIN,
-    RUN_SET_FILE,
     Best,
     CitationInfo,
     Curve,
@@ -32,6 +31,7 @@ from kd_bench.results import (
     StudentInfo,
     TeacherInfo,
 )
+from kd_bench.run_set_files import RUN_SET_FILE
 from kd_bench.verification.record import (
     LEVELS,
     VERIFICATION_FILE,

@@ -22,8 +22,8 @@ from kd_bench.results import (
     Scores,
     StudentInfo,
     TeacherInfo,
-    run_set_path,
 )
+from kd_bench.run_set_files import run_set_path
 from kd_bench.storage import file_sha256, write_model
 
 SAMPLES = 360

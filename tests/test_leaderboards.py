@@ -19,7 +19,8 @@ from kd_bench.leaderboard.page import build_page
 from kd_bench.predictions import read_predictions
 from kd_bench.protocol import load_protocol
 from kd_bench.reported import shipped_reported
-from kd_bench.results import DetectionScores, RunSet, Scores, load_run_sets, run_set_path
+from kd_bench.results import DetectionScores, RunSet, Scores
+from kd_bench.run_set_files import load_run_sets, run_set_path
 from kd_bench.storage import file_sha256
 from kd_bench.training.evaluate import score
 

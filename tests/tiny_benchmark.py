@@ -15,7 +15,8 @@ from kd_bench.errors import UserError
 from kd_bench.items import Item
 from kd_bench.options import LaunchOptions, RayOptions
 from kd_bench.protocol import Protocol, load_protocol
-from kd_bench.results import RunSet, load_run_sets
+from kd_bench.results import RunSet
+from kd_bench.run_set_files import load_run_sets
 from kd_bench.runner import BenchmarkInterrupt, run_protocol
 from kd_bench.state import ItemState, read_state
 

@@ -16,7 +16,8 @@ from kd_bench.options import LaunchOptions, RunOptions
 from kd_bench.own_methods import with_own_methods
 from kd_bench.predictions import Predictions, read_predictions, write_predictions
 from kd_bench.protocol import Protocol, load_protocol
-from kd_bench.results import RUN_SET_FILE, RunSet, Scores, read_run_set
+from kd_bench.results import RunSet, Scores
+from kd_bench.run_set_files import RUN_SET_FILE, read_run_set
 from kd_bench.runner import RunReport, plan
 from kd_bench.storage import file_sha256, write_model
 from kd_bench.submission import truth

@@ -9,7 +9,8 @@ from pathlib import Path
 from kd_bench.errors import UserError
 from kd_bench.items import Item, ItemResult
 from kd_bench.method_copy import copy_beside_results
-from kd_bench.results import MethodInfo, RunSet, read_run_set
+from kd_bench.results import MethodInfo, RunSet
+from kd_bench.run_set_files import read_run_set
 from kd_bench.storage import write_model
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kd_bench.corrections import CORRECTIONS, Correction, load_corrections
-from kd_bench.results import RUN_SET_FILE, RunSet, Verification, load_run_sets, pair_slug, slug
+from kd_bench.results import RunSet, Verification, pair_slug, slug
+from kd_bench.run_set_files import RUN_SET_FILE, load_run_sets
 from kd_bench.storage import file_sha256
 from kd_bench.verification.record import LEVELS, VerificationRecord, read_verifications
 

@@ -25,9 +25,9 @@ from kd_bench.results import (
     Sha256,
     StudentInfo,
     TeacherInfo,
-    run_set_path,
 )
 from kd_bench.rows import create_method, describe_method
+from kd_bench.run_set_files import run_set_path
 from kd_bench.storage import file_sha256, read_model
 from kd_bench.tasks.registry import task_named
 from kd_bench.training.machine import check_machine

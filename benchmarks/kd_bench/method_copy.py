@@ -12,10 +12,9 @@ from kd_bench.items import Item
 from kd_bench.layout import METHODS
 from kd_bench.method_file import load_method_class
 from kd_bench.protocol import MethodRow, Protocol
+from kd_bench.run_set_files import METHOD_FILE
 from kd_bench.storage import file_sha256, write_atomic
 from lightning_kd.methods.load_file import MethodFileError, is_file_reference, split_reference
-
-METHOD_FILE = "method.py"
 
 
 def run_from_copies(protocol: Protocol, output: Path, names: Iterable[str]) -> Protocol:

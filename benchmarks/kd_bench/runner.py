@@ -40,7 +40,7 @@ class RunReport:
 
     Attributes:
         protocol: what was run.
-        results: directory with the protocol's results, for :func:`kd_bench.results.load_run_sets`.
+        results: directory with the protocol's results, for :func:`kd_bench.run_set_files.load_run_sets`.
         run_sets: run sets of the selected methods and pairs; seeds that failed are missing.
         done: items done now.
         skipped: items that were finished before.

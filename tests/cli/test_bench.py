@@ -15,7 +15,8 @@ from kd_bench.items import Item
 from kd_bench.launchers.events import Failure
 from kd_bench.options import LaunchOptions, RayOptions, RunOptions
 from kd_bench.protocol import list_protocols, load_protocol
-from kd_bench.results import RunSet, load_run_sets
+from kd_bench.results import RunSet
+from kd_bench.run_set_files import load_run_sets
 from kd_bench.runner import RunReport
 from kd_bench.weights import load_student, weights_path
 from own_method import SOURCE, write_method

@@ -8,7 +8,7 @@ import pytest
 from kd_bench.entries import load_entries
 from kd_bench.leaderboard.export import write_exports
 from kd_bench.leaderboard.page import build_page
-from kd_bench.results import run_set_path
+from kd_bench.run_set_files import run_set_path
 from page_reader import read_html
 from synthetic_results import write_results
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from kd_bench.entries import entry_path
-from kd_bench.results import RUN_SET_FILE
+from kd_bench.run_set_files import RUN_SET_FILE
 from kd_bench.storage import write_model
 from small_boards import run_set
 

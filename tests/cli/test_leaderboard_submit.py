@@ -12,7 +12,8 @@ import pytest
 from committed_entries import copy_entry
 from git_repository import MAIN, Repository
 from kd_bench.entries import load_entries
-from kd_bench.results import RunSet, read_run_set
+from kd_bench.results import RunSet
+from kd_bench.run_set_files import read_run_set
 from kd_bench.storage import read_model, write_model
 
 from lightning_kd.cli.main import main

@@ -9,7 +9,7 @@ from kd_bench.items import Item, ItemResult
 from kd_bench.names import choose
 from kd_bench.options import LaunchOptions, RunOptions
 from kd_bench.protocol import MethodRow, Protocol, load_protocol
-from kd_bench.results import load_run_sets, read_run_set
+from kd_bench.run_set_files import load_run_sets, read_run_set
 from kd_bench.runner import plan, run_benchmark
 from kd_bench.storage import write_model
 from kd_bench.worker import run_item

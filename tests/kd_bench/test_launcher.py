@@ -18,7 +18,8 @@ from kd_bench.launchers.events import Failure
 from kd_bench.launchers.local import LocalLauncher
 from kd_bench.process_identity import process_identity
 from kd_bench.protocol import MethodRow, Protocol
-from kd_bench.results import RunSet, load_run_sets
+from kd_bench.results import RunSet
+from kd_bench.run_set_files import load_run_sets
 from kd_bench.runner import plan
 from kd_bench.state import ItemState, read_state
 

@@ -15,10 +15,11 @@ from kd_bench.items import Item
 from kd_bench.launchers.attempt import Done
 from kd_bench.launchers.ray_home import Home, unpack
 from kd_bench.launchers.ray_tasks import pack_teacher, perform
-from kd_bench.method_copy import METHOD_FILE, PackedMethod, run_from_copies
+from kd_bench.method_copy import PackedMethod, run_from_copies
 from kd_bench.options import RunOptions
 from kd_bench.own_methods import with_own_methods
 from kd_bench.protocol import Protocol
+from kd_bench.run_set_files import METHOD_FILE
 from kd_bench.storage import file_sha256
 from kd_bench.worker import run_item
 from own_method import SOURCE, forgotten, write_method

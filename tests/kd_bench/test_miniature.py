@@ -9,7 +9,7 @@ from kd_bench.data import fashion_files
 from kd_bench.data.base import open_data
 from kd_bench.detection.data import DetectionData
 from kd_bench.protocol import list_protocols, load_protocol
-from kd_bench.results import load_run_sets
+from kd_bench.run_set_files import load_run_sets
 from kd_bench.runner import plan, run_benchmark, run_protocol
 from kd_bench.variants import miniature
 from kd_bench.worker import run_item

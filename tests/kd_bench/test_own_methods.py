@@ -11,7 +11,7 @@ from kd_bench.items import Item
 from kd_bench.options import LaunchOptions
 from kd_bench.own_methods import add_own_methods, with_own_methods
 from kd_bench.protocol import MethodRow, Protocol
-from kd_bench.results import load_run_sets
+from kd_bench.run_set_files import load_run_sets
 from kd_bench.runner import plan, run_benchmark, run_protocol
 from kd_bench.status import read_status
 from own_method import SECOND, SOURCE, forgotten, write_method

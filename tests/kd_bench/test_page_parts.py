@@ -22,7 +22,8 @@ from kd_bench.leaderboard.page.format import number, seed_list, setting
 from kd_bench.leaderboard.page.recipe import command_of, settings_of
 from kd_bench.leaderboard.page.reliability import calibration_error, reliability_bins, reliability_summary
 from kd_bench.predictions import Predictions, write_predictions
-from kd_bench.results import FusionInfo, run_set_path
+from kd_bench.results import FusionInfo
+from kd_bench.run_set_files import run_set_path
 from kd_bench.training.evaluate import expected_calibration_error
 from synthetic_results import predictions, write_run_set
 

@@ -15,7 +15,8 @@ from kd_bench.leaderboard.page import build_page
 from kd_bench.leaderboard.table import leaderboard_table
 from kd_bench.protocol import load_protocol
 from kd_bench.reported import OTHER, SAME, Reported, shipped_reported
-from kd_bench.results import PLAIN, RunSet, load_run_sets
+from kd_bench.results import PLAIN, RunSet
+from kd_bench.run_set_files import load_run_sets
 from page_reader import Element, read_html
 from rich.console import Console
 from synthetic_results import write_results, write_run_set

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from kd_bench.errors import UserError
-from kd_bench.results import RunSet, load_run_sets, run_set_path
+from kd_bench.results import RunSet
+from kd_bench.run_set_files import load_run_sets, run_set_path
 from kd_bench.storage import write_model
 from synthetic_results import write_results, write_run_set
 

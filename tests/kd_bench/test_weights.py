@@ -17,7 +17,7 @@ from kd_bench.miniature import write_data
 from kd_bench.options import LaunchOptions, RunOptions
 from kd_bench.predictions import Predictions, read_predictions
 from kd_bench.protocol import MethodRow, Pair, Protocol, load_protocol
-from kd_bench.results import load_run_sets
+from kd_bench.run_set_files import load_run_sets
 from kd_bench.runner import run_protocol
 from kd_bench.storage import file_sha256
 from kd_bench.tasks.registry import task_named

@@ -18,7 +18,7 @@ from kd_bench.errors import UserError
 from kd_bench.leaderboard.export import CSV_FILE, JSON_FILE, write_exports
 from kd_bench.leaderboard.page import build_page
 from kd_bench.reported import load_reported, shipped_reported
-from kd_bench.results import RUN_SET_FILE
+from kd_bench.run_set_files import RUN_SET_FILE
 from kd_bench.verification.record import VERIFICATION_FILE
 
 HOST = "127.0.0.1"

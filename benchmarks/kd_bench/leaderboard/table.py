@@ -32,7 +32,7 @@ def leaderboard_table(
     """A table for each task, best mean score first; fits 100 columns, and a narrow terminal with fewer columns.
 
     Args:
-        run_sets: from :func:`kd_bench.results.load_run_sets`.
+        run_sets: from :func:`kd_bench.run_set_files.load_run_sets`.
         reference: row that the others are compared with, seed by seed; by default plain KD, or, for detectors, the
             plain student.
         reported: figures from papers, to be named beside the rows of the same method, pair and protocol; nothing is

@@ -10,7 +10,8 @@ from kd_bench.detection.detections import Detections
 from kd_bench.entries import entry_path
 from kd_bench.layout import TEACHER_DETECTIONS
 from kd_bench.predictions import Predictions
-from kd_bench.results import RUN_SET_FILE, DetectionScores, RunSet, Scores, TaskName
+from kd_bench.results import DetectionScores, RunSet, Scores, TaskName
+from kd_bench.run_set_files import METHOD_FILE, RUN_SET_FILE
 from kd_bench.submission.archive import read_arrays
 from kd_bench.submission.duplicates import Signature, signature
 from kd_bench.submission.folder import (
@@ -18,7 +19,6 @@ from kd_bench.submission.folder import (
     MAX_PREDICTIONS,
     MAX_RUN_SET,
     MAX_VERIFICATION,
-    METHOD_FILE,
     list_entry,
     read_file,
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 from kd_bench.corrections import CORRECTIONS, Correction
 from kd_bench.entries import RESULTS
 from kd_bench.errors import UserError
-from kd_bench.results import RUN_SET_FILE
+from kd_bench.run_set_files import RUN_SET_FILE
 from kd_bench.submission.base_tree import ABSENT, EXECUTABLE, SUBMODULE, SYMLINK, BaseTree
 from kd_bench.submission.new_corrections import check_corrections, new_corrections
 from kd_bench.submission.problem import Problem

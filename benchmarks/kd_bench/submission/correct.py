@@ -15,7 +15,7 @@ from kd_bench.corrections import CORRECTIONS, Correction, load_corrections
 from kd_bench.entries import RESULTS
 from kd_bench.errors import UserError
 from kd_bench.names import unknown
-from kd_bench.results import RUN_SET_FILE
+from kd_bench.run_set_files import RUN_SET_FILE
 from kd_bench.storage import file_sha256, write_model
 from kd_bench.submission.base_tree import base_tree
 from kd_bench.submission.problem import shown

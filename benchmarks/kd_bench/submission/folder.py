@@ -9,12 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kd_bench.layout import TEACHER_DETECTIONS
-from kd_bench.results import RUN_SET_FILE, TaskName
+from kd_bench.results import TaskName
+from kd_bench.run_set_files import METHOD_FILE, RUN_SET_FILE
 from kd_bench.submission.problem import Problem, RefusedError, shown
 from kd_bench.verification.record import VERIFICATION_FILE
-
-METHOD_FILE = "method.py"
-"""The one file of a method that does not come with lightning_kd."""
 
 MAX_RUN_SET = 2_000_000
 MAX_VERIFICATION = 2_000_000

@@ -13,9 +13,10 @@ from kd_bench.errors import UserError
 from kd_bench.protocol import Protocol, load_protocol
 from kd_bench.results import PLAIN, MethodInfo
 from kd_bench.rows import describe_method
+from kd_bench.run_set_files import METHOD_FILE
 from kd_bench.submission.candidate import Candidate
 from kd_bench.submission.finding import Context, Finding
-from kd_bench.submission.folder import METHOD_FILE, bad_on_windows
+from kd_bench.submission.folder import bad_on_windows
 from kd_bench.submission.problem import RefusedError
 from kd_bench.submission.sources import (
     OURS,

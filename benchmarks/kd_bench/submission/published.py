@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from kd_bench.corrections import CORRECTIONS
 from kd_bench.entries import RESULTS
-from kd_bench.results import RUN_SET_FILE
+from kd_bench.run_set_files import RUN_SET_FILE
 from kd_bench.storage import file_sha256
 
 _DEPTH = 3

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from kd_bench.entries import RESULTS, entry_path
 from kd_bench.errors import UserError
 from kd_bench.names import choose
-from kd_bench.results import RUN_SET_FILE, RunSet, load_run_sets, read_run_set
+from kd_bench.results import RunSet
+from kd_bench.run_set_files import RUN_SET_FILE, load_run_sets, read_run_set
 from kd_bench.submission.problem import shown
 from kd_bench.variants import MINIATURE, QUICK, TUNING
 

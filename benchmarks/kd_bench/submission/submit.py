@@ -12,11 +12,11 @@ from kd_bench.corrections import CORRECTIONS
 from kd_bench.entries import RESULTS, entry_path
 from kd_bench.errors import UserError
 from kd_bench.layout import TEACHER_DETECTIONS
-from kd_bench.results import RUN_SET_FILE, RunSet
+from kd_bench.results import RunSet
+from kd_bench.run_set_files import METHOD_FILE, RUN_SET_FILE
 from kd_bench.storage import file_sha256, write_atomic, write_model
 from kd_bench.submission.check import CheckReport, check
 from kd_bench.submission.correct import today, write_new_correction
-from kd_bench.submission.folder import METHOD_FILE
 from kd_bench.submission.problem import Problem, shown
 from kd_bench.submission.selecting import Description, Selected, select
 from kd_bench.verification.record import VERIFICATION_FILE

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kd_bench.corrections import CORRECTIONS
 from kd_bench.entries import RESULTS
-from kd_bench.results import RUN_SET_FILE
+from kd_bench.run_set_files import RUN_SET_FILE
 from kd_bench.submission.folder import MAX_CORRECTION, list_entries, list_files
 from kd_bench.submission.problem import Problem
 from kd_bench.submission.schema import SCHEMA

@@ -9,7 +9,8 @@ import numpy as np
 from kd_bench.entries import Entry
 from kd_bench.errors import UserError
 from kd_bench.predictions import Predictions
-from kd_bench.results import RUN_SET_FILE, DetectionTeacherInfo, RunSet, read_run_set
+from kd_bench.results import DetectionTeacherInfo, RunSet
+from kd_bench.run_set_files import RUN_SET_FILE, read_run_set
 from kd_bench.submission.candidate import Candidate, parse_predictions, read_candidate
 from kd_bench.submission.folder import MAX_PREDICTIONS, read_file
 from kd_bench.submission.problem import RefusedError

@@ -12,10 +12,10 @@ from pydantic import ValidationError
 
 from kd_bench.entries import Entry
 from kd_bench.errors import UserError
-from kd_bench.method_copy import METHOD_FILE
 from kd_bench.protocol import MethodRow, Protocol
 from kd_bench.results import PLAIN, FusionInfo, MethodInfo
 from kd_bench.rows import describe_method
+from kd_bench.run_set_files import METHOD_FILE
 from kd_bench.storage import write_atomic
 from kd_bench.submission.folder import MAX_METHOD, read_file
 from kd_bench.submission.problem import RefusedError

@@ -14,7 +14,8 @@ from kd_bench.entries import RESULTS, Entry, load_entries
 from kd_bench.environment import describe_environment
 from kd_bench.errors import UserError
 from kd_bench.options import LaunchOptions
-from kd_bench.results import RUN_SET_FILE, Verification
+from kd_bench.results import Verification
+from kd_bench.run_set_files import RUN_SET_FILE
 from kd_bench.storage import file_sha256
 from kd_bench.submission.problem import shown
 from kd_bench.verification.author import author

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -19,7 +20,7 @@ from peers.pair import METHODS, Images, Terms, create_pair, loader, write_images
 
 HAND = "by hand"
 DOOR_1, DOOR_2 = "door 1", "door 2"
-WARM = "door 2, warm cache"
+WARM_1, WARM_2 = "door 1, warm cache", "door 2, warm cache"
 TORCHDISTILL = "torchdistill"
 
 
@@ -79,7 +80,7 @@ class _Clock:
 def sides() -> list[str]:
     """The sides that can run here."""
     installed = with_torchdistill.available()
-    return [HAND, DOOR_1, DOOR_2, WARM, *([TORCHDISTILL] if installed else [])]
+    return [HAND, DOOR_1, DOOR_2, WARM_1, WARM_2, *([TORCHDISTILL] if installed else [])]
 
 
 def compare(method: str, plan: Plan, progress: Callable[[], None] = lambda: None) -> dict[str, Rate]:
@@ -118,8 +119,8 @@ def _run(name: str, terms: Terms, plan: Plan, path: Path, clock: _Clock) -> None
         with_torchdistill.train(student, teacher, terms, images, plan.batch_size, clock)
     elif name == HAND:
         by_hand.train(student, teacher, terms, loader(images, plan.batch_size), clock)
-    elif name == WARM:
-        _run_warm(student, teacher, terms, plan, images, path.parent, clock)
+    elif name in (WARM_1, WARM_2):
+        _run_warm(student, teacher, terms, plan, images, path.parent, clock, 1 if name == WARM_1 else 2)
     else:
         batches = loader(images, plan.batch_size)
         doors.train(student, teacher, terms, batches, clock, door=1 if name == DOOR_1 else 2)
@@ -133,6 +134,7 @@ def _run_warm(
     images: Images,
     folder: Path,
     clock: _Clock,
+    door: Literal[1, 2],
 ) -> None:
     batches = loader(Replayed(images, views=1, fingerprint="crop and flip"), plan.batch_size)
     cache = folder / "cache"
@@ -140,7 +142,7 @@ def _run_warm(
         filled, _ = create_pair(plan.student, plan.teacher)
         doors.train(filled, teacher, terms, batches, lambda: None, door=2, callbacks=[TeacherCache(cache)])
     warm = TeacherCache(cache)
-    doors.train(student, teacher, terms, batches, clock, door=2, callbacks=[warm])
+    doors.train(student, teacher, terms, batches, clock, door=door, callbacks=[warm])
     if warm.misses:
         raise RuntimeError(f"the cache was not warm: {warm.misses} samples were not found")
 

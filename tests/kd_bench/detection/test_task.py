@@ -23,7 +23,8 @@ from kd_bench.leaderboard.page import build_page
 from kd_bench.leaderboard.page.detections import draw_figures
 from kd_bench.leaderboard.table import leaderboard_table
 from kd_bench.protocol import MethodRow, Protocol
-from kd_bench.results import DetectionScores, DetectionTeacherInfo, RunSet, load_run_sets
+from kd_bench.results import DetectionScores, DetectionTeacherInfo, RunSet
+from kd_bench.run_set_files import load_run_sets
 from kd_bench.runner import plan
 from kd_bench.selection import PairNames, Selection
 from kd_bench.tasks.registry import task_named

@@ -19,7 +19,7 @@ from kd_bench.errors import UserError
 from kd_bench.leaderboard.page import build_page
 from kd_bench.leaderboard.serve import HOST, Preview, address_of, preview_server
 from kd_bench.reported import shipped_reported
-from kd_bench.results import RUN_SET_FILE
+from kd_bench.run_set_files import RUN_SET_FILE
 from many_results import many_entries, write_entries
 
 from lightning_kd.cli.main import main

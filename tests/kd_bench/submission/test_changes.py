@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from git_repository import MAIN, Repository, published_repository
 from kd_bench.corrections import Correction
-from kd_bench.results import RunSet, Verification, run_set_path
+from kd_bench.results import RunSet, Verification
+from kd_bench.run_set_files import run_set_path
 from kd_bench.storage import file_sha256, read_model, write_model
 from kd_bench.submission.base_tree import SUBMODULE, base_tree
 from kd_bench.submission.changes import compare_with_base, new_entries, other_changes, refused_kinds

@@ -15,7 +15,8 @@ from hostile.edits import edit
 from hostile.valid import committed_entry
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from kd_bench.results import RUN_SET_FILE, RunSet
+from kd_bench.results import RunSet
+from kd_bench.run_set_files import RUN_SET_FILE
 from kd_bench.submission.check import CheckReport, check
 from kd_bench.submission.problem import RefusedError, is_invisible
 from kd_bench.submission.report import report_lines

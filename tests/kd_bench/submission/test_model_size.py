@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from hostile.valid import COMMITTED
 from kd_bench.protocol import Protocol, list_protocols
-from kd_bench.results import PLAIN, load_run_sets
+from kd_bench.results import PLAIN
+from kd_bench.run_set_files import load_run_sets
 from kd_bench.submission.model_size import model_size
 
 

@@ -12,7 +12,8 @@ from committed_entries import copy_entry
 from kd_bench.corrections import load_corrections
 from kd_bench.entries import load_entries
 from kd_bench.errors import UserError
-from kd_bench.results import RunSet, read_run_set, run_set_path
+from kd_bench.results import RunSet
+from kd_bench.run_set_files import read_run_set, run_set_path
 from kd_bench.storage import DiskFullError, file_sha256, read_model, write_model
 from kd_bench.submission import submit as module
 from kd_bench.submission.changes import compare_with_base, new_entries

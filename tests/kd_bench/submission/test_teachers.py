@@ -8,7 +8,8 @@ import pytest
 from hostile.edits import edit
 from hostile.valid import COMMITTED, committed_entry, detector_entry
 from kd_bench.protocol import Protocol, TeacherSource, list_protocols, load_protocol
-from kd_bench.results import RunSet, TeacherInfo, load_run_sets
+from kd_bench.results import RunSet, TeacherInfo
+from kd_bench.run_set_files import load_run_sets
 from kd_bench.submission.candidate import read_candidate
 from kd_bench.submission.finding import Context, Finding
 from kd_bench.submission.teacher_rules import teacher_known

@@ -15,7 +15,7 @@ from kd_bench.data.base import open_data
 from kd_bench.entries import load_entries
 from kd_bench.errors import UserError
 from kd_bench.protocol import load_protocol
-from kd_bench.results import RUN_SET_FILE, read_run_set
+from kd_bench.run_set_files import RUN_SET_FILE, read_run_set
 from kd_bench.storage import file_sha256
 from kd_bench.tasks.registry import task_named
 from kd_bench.verification import checkpoint

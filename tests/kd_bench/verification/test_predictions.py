@@ -13,7 +13,7 @@ from kd_bench.data.places import only_what_is_here
 from kd_bench.entries import load_entries
 from kd_bench.errors import UserError
 from kd_bench.predictions import Predictions
-from kd_bench.results import RUN_SET_FILE, read_run_set
+from kd_bench.run_set_files import RUN_SET_FILE, read_run_set
 from kd_bench.storage import file_sha256, write_atomic
 from kd_bench.submission import recompute
 from kd_bench.verification.findings import Findings

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from kd_bench.entries import load_entries
 from kd_bench.errors import UserError
-from kd_bench.method_copy import METHOD_FILE
 from kd_bench.protocol import Protocol, load_protocol
 from kd_bench.results import FusionInfo
 from kd_bench.rows import describe_method
+from kd_bench.run_set_files import METHOD_FILE
 from kd_bench.storage import file_sha256
 from kd_bench.verification.recorded_method import Rerun, with_recorded_method
 from tiny_benchmark import tiny_protocol

@@ -9,7 +9,8 @@ import pytest
 from committed_entries import copy_entry
 from kd_bench.entries import load_entries
 from kd_bench.errors import UserError
-from kd_bench.results import RUN_SET_FILE, ProtocolRef
+from kd_bench.results import ProtocolRef
+from kd_bench.run_set_files import RUN_SET_FILE
 from kd_bench.storage import file_sha256
 from kd_bench.submission.check import check
 from kd_bench.verification import author

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from kd_bench.entries import Entry
 from kd_bench.errors import UserError
-from kd_bench.results import RUN_SET_FILE, Run
+from kd_bench.results import Run
+from kd_bench.run_set_files import RUN_SET_FILE
 from kd_bench.storage import file_sha256
 
 

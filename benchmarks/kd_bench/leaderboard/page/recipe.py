@@ -13,8 +13,7 @@ from kd_bench.leaderboard.family import CUSTOM, family_of
 from kd_bench.leaderboard.page.format import MISSING, number, seed_list, setting
 from kd_bench.protocol import load_protocol
 from kd_bench.results import CitationInfo, FusionInfo, RunSet
-
-METHOD_FILE = "method.py"
+from kd_bench.run_set_files import METHOD_FILE
 
 Facts = list[tuple[str, str]]
 

@@ -29,7 +29,7 @@ def main(arguments: Sequence[str]) -> int:
     with bench_extra():
         from kd_bench.leaderboard.table import leaderboard_table
         from kd_bench.reported import shipped_reported
-        from kd_bench.results import load_run_sets
+        from kd_bench.run_set_files import load_run_sets
         from kd_bench.runner import BenchmarkInterrupt, run_benchmark
 
         from lightning_kd.cli.output import console
