@@ -53,8 +53,8 @@ class MemoryBank(nn.Module):
             ``(B, M)``, differentiable in ``embeddings`` and cut off from later changes of the bank.
         """
         bank = self.student if against == "student" else self.teacher
-        num_samples, dim = bank.shape
-        if num_samples <= candidates.shape[1] * dim:
+        (num_samples, dim), batch = bank.shape, len(embeddings)
+        if num_samples * (dim + batch) <= candidates.numel() * dim:
             # all products and a choice among them: less memory than a copy of the rows of every candidate
             return (embeddings @ at_least_float32(bank).clone().mT).gather(1, candidates)
         return torch.einsum("bd,bmd->bm", embeddings, at_least_float32(bank[candidates]))

@@ -5,6 +5,7 @@ import lightning as L
 import pytest
 import torch
 import torch.nn.functional as F
+from largest_tensor import Largest
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -88,11 +89,19 @@ def test_a_single_class_has_no_negatives():
     assert candidates.max() < 4
 
 
+def test_memory_does_not_grow_with_a_large_bank():
+    bank, embeddings = MemoryBank(3000, 4, 0.5), draw(2, 4).float().requires_grad_()
+    candidates = torch.randint(3000, (2, 1000))
+    with Largest() as largest:
+        bank.similarities(embeddings, "teacher", candidates).sum().backward()
+    assert largest.elements <= candidates.numel() * 4 < bank.teacher.numel()
+
+
 @pytest.mark.parametrize("negatives", [2, 30])
 def test_similarities_by_product_and_by_choice_agree(negatives):
     torch.manual_seed(0)
     bank = MemoryBank(40, 8, 0.5)
-    assert (negatives * 8 >= 40) == (negatives == 30)
+    assert (3 * negatives * 8 >= 40 * (8 + 3)) == (negatives == 30)
     embeddings = draw(3, 8).float().requires_grad_()
     candidates = torch.randint(40, (3, negatives))
     values = bank.similarities(embeddings, "teacher", candidates)

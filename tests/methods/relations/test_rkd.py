@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from largest_tensor import Largest
 
 from lightning_kd.methods.relations import rkd, rkd_loss
 
@@ -64,19 +64,6 @@ def test_chunks_change_nothing(monkeypatch, elements):
 def test_gradient_check_scales_with_the_upstream_gradient():
     student, teacher = pair(4)
     assert torch.autograd.gradcheck(lambda x: 3 * rkd_loss(x, teacher), (student,))
-
-
-class Largest(TorchDispatchMode):
-    def __init__(self):
-        super().__init__()
-        self.elements = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        for value in out if isinstance(out, tuple | list) else [out]:
-            if isinstance(value, torch.Tensor):
-                self.elements = max(self.elements, value.untyped_storage().nbytes() // value.element_size())
-        return out
 
 
 def test_memory_is_bounded(monkeypatch):
