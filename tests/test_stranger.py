@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -116,7 +117,7 @@ def test_from_a_file_to_a_row_that_was_trained_again(terminal: Terminal) -> None
     assert all(Path(file).is_relative_to(clone) for file in where.split())
 
     (clone / "my_method.py").write_text(METHOD, encoding="utf-8")
-    assert "all 14 checks passed" in run("lightning-kd check my_method.py")
+    assert re.search(r"all \d+ checks passed", run("lightning-kd check my_method.py"))
     select = "--methods plain,my_method.py --seeds 0-2 --keep-weights --workers 2"
     assert "CertaintyWeightedKD" in run(f"lightning-kd bench run digits-v1 {select} --output runs")
     assert run("git status --porcelain") == "?? my_method.py\n"

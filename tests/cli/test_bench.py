@@ -200,7 +200,7 @@ def test_quick_run_to_table_and_page(tmp_path: Path) -> None:
     assert again.stdout == first.stdout
     page = lightning_kd("leaderboard", "build", "runs", "--output", "page.html")
     assert page.returncode == 0, page.stderr
-    assert 'id="digits-v1-quick/' in (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert '"id":"digits-v1-quick/' in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
