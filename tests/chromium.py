@@ -16,6 +16,8 @@ MISSING = (
     "Playwright (`pip install playwright`), whose own browsers are not needed"
 )
 
+_running: list[Browser] = []
+
 
 def find_chromium() -> str | None:
     """Path of the executable, or ``None``."""
@@ -24,7 +26,13 @@ def find_chromium() -> str | None:
 
 @contextmanager
 def chromium() -> Iterator[Browser | None]:
-    """A headless browser that is closed when the block ends, or ``None`` where there is none."""
+    """A headless browser that is closed when the outermost block ends, or ``None`` where there is none.
+
+    Playwright can be started once in a process; a block inside another has the same browser.
+    """
+    if _running:
+        yield _running[0]
+        return
     path = find_chromium()
     try:
         from playwright.sync_api import sync_playwright
@@ -36,7 +44,9 @@ def chromium() -> Iterator[Browser | None]:
     with sync_playwright() as playwright:
         # its sandbox does not work for root, as whom containers run; the pages are our own and load nothing
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        _running.append(browser)
         try:
             yield browser
         finally:
+            _running.clear()
             browser.close()

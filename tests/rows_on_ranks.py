@@ -15,6 +15,7 @@ from kd_bench.protocol import Protocol, TrainerSpec, load_protocol
 from kd_bench.students import train_student
 from kd_bench.teachers import load_teacher
 from kd_bench.training.machine import check_machine
+from kd_bench.training.ranks import leave
 from torch import nn
 
 
@@ -58,3 +59,4 @@ def _train(item: Item, teacher: nn.Module, rank: int) -> str:
 
 if __name__ == "__main__":
     main(sys.argv[1], Path(sys.argv[2]))
+    leave()
