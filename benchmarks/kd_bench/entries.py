@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kd_bench.corrections import CORRECTIONS, Correction, load_corrections
 from kd_bench.results import RunSet, Verification, pair_slug, slug
-from kd_bench.run_set_files import RUN_SET_FILE, load_run_sets
+from kd_bench.run_set_files import find_run_sets
 from kd_bench.storage import file_sha256
 from kd_bench.verification.record import LEVELS, VerificationRecord, read_verifications
 
@@ -76,21 +76,16 @@ def load_entries(directory: Path | str) -> list[Entry]:
     by_entry: dict[str, list[Correction]] = {}
     for correction in load_corrections(corrections_folder(root)):
         by_entry.setdefault(correction.entry, []).append(correction)
-    places = {path.parent.absolute().parts[-3:]: path.parent for path in root.rglob(RUN_SET_FILE)}
-    entries = []
-    for run_set in load_run_sets(root):
-        path = entry_path(run_set)
-        folder = places[tuple(path.split("/"))]
-        entries.append(
-            Entry(
-                run_set,
-                folder,
-                file_sha256(folder / RUN_SET_FILE),
-                read_verifications(folder),
-                tuple(by_entry.get(path, ())),
-            )
+    return [
+        Entry(
+            run_set,
+            file.parent,
+            file_sha256(file),
+            read_verifications(file.parent),
+            tuple(by_entry.get(entry_path(run_set), ())),
         )
-    return entries
+        for file, run_set in find_run_sets(root)
+    ]
 
 
 def corrections_folder(root: Path) -> Path:

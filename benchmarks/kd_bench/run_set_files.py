@@ -32,6 +32,18 @@ def load_run_sets(directory: Path | str) -> list[RunSet]:
         UserError: if there is none, if a file is corrupt, lies in a folder that contradicts its content, or was made
             under another recipe than its neighbours.
     """
+    return [run_set for _, run_set in find_run_sets(directory)]
+
+
+def find_run_sets(directory: Path | str) -> list[tuple[Path, RunSet]]:
+    """The same with the file of each.
+
+    Args:
+        directory: see :func:`load_run_sets`.
+
+    Raises:
+        UserError: see :func:`load_run_sets`.
+    """
     root = Path(directory)
     if not root.is_dir():
         raise UserError(f"no such directory: {root}. Give the output directory of `lightning-kd bench run`.")
@@ -51,7 +63,7 @@ def load_run_sets(directory: Path | str) -> list[RunSet]:
                 f"{path} was made under another recipe of {run_set.protocol.id!r} (hash {run_set.protocol.hash[:12]}) "
                 f"than {first} (hash {known[:12]}); they cannot be compared. Move one of them to another directory."
             )
-        run_sets.append(run_set)
+        run_sets.append((path, run_set))
     return run_sets
 
 

@@ -9,26 +9,16 @@ from datetime import date
 
 from lightning_kd.cli.bench_extra import bench_extra
 from lightning_kd.cli.errors import CommandError
+from lightning_kd.cli.page_options import add_results_and_reported
 from lightning_kd.cli.parser import command_parser
-from lightning_kd.cli.places import PAGE, RUNS
+from lightning_kd.cli.places import PAGE
 
 
 def main(arguments: Sequence[str]) -> int:
     """Build the page and print its path."""
     parser = command_parser(__name__)
-    parser.add_argument(
-        "results",
-        nargs="?",
-        metavar="RESULTS_DIR",
-        default=RUNS,
-        help="Output of `bench run`, a `leaderboards` folder, or a folder below.",
-    )
+    add_results_and_reported(parser)
     parser.add_argument("--output", metavar="FILE", default=PAGE, help="HTML file to write.")
-    parser.add_argument(
-        "--reported",
-        metavar="DIR",
-        help="Figures from papers, <data set>.csv; by default those that come with kd_bench.",
-    )
     parser.add_argument(
         "--export",
         action="store_true",

@@ -11,26 +11,15 @@ from functools import partial
 from pathlib import Path
 
 from lightning_kd.cli.bench_extra import bench_extra
+from lightning_kd.cli.page_options import add_results_and_reported
 from lightning_kd.cli.parser import command_parser
-from lightning_kd.cli.places import RUNS
 
 
 def main(arguments: Sequence[str]) -> int:
     """Build the page and serve it until Ctrl-C."""
     parser = command_parser(__name__)
-    parser.add_argument(
-        "results",
-        nargs="?",
-        metavar="RESULTS_DIR",
-        default=RUNS,
-        help="Output of `bench run`, a `leaderboards` folder, or a folder below.",
-    )
+    add_results_and_reported(parser)
     parser.add_argument("--port", type=int, metavar="NUMBER", default=8000, help="0 for any that is free.")
-    parser.add_argument(
-        "--reported",
-        metavar="DIR",
-        help="Figures from papers, <data set>.csv; by default those that come with kd_bench.",
-    )
     parser.add_argument("--open", action="store_true", help="Open the page in the browser.")
     options = parser.parse_args(list(arguments))
     reported = None if options.reported is None else Path(options.reported)
