@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Sized
-from typing import Any, NamedTuple, cast
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
+
+from lightning_kd.data.wrapping import Wrapping
 
 
 class Indexed(NamedTuple):
@@ -51,7 +53,7 @@ class IndexedDraw(Indexed):
         return f"IndexedDraw(sample={self.sample!r}, index={self.index!r}, key={self.key!r})"
 
 
-class WithIndex(Dataset[Indexed]):
+class WithIndex(Wrapping, Dataset[Indexed]):
     """A map-style data set whose items come with their index.
 
     Other attributes (``classes``, ``targets`` ...) are those of the wrapped data set. Split first, then wrap: the
@@ -80,15 +82,6 @@ class WithIndex(Dataset[Indexed]):
 
     def __getitem__(self, index: int) -> Indexed:
         return Indexed(self.dataset[index], range(len(self))[index])
-
-    def __len__(self) -> int:
-        return len(cast(Sized, self.dataset))
-
-    def __getattr__(self, name: str) -> Any:
-        # before __init__ has run (unpickling, copying) there is nothing to delegate to
-        if name == "dataset" or name.startswith("__"):
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        return getattr(self.dataset, name)
 
     def __repr__(self) -> str:
         return f"WithIndex({self.dataset!r})"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sized
-from typing import Any, cast
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from torch.utils.data import IterableDataset
 
@@ -11,9 +11,10 @@ from lightning_kd.cache.errors import FingerprintError
 from lightning_kd.cache.fingerprint import fingerprint
 from lightning_kd.data.replayable import ReplayableDataset
 from lightning_kd.data.seeding import seed_of, seeded
+from lightning_kd.data.wrapping import Wrapping
 
 
-class Replayed(ReplayableDataset):
+class Replayed(Wrapping, ReplayableDataset):
     """Any map-style data set, its random transforms drawn from (seed, view, index) alone.
 
     While a sample is drawn, PyTorch, NumPy and ``random`` are seeded, and so are transforms with a generator of their
@@ -77,15 +78,6 @@ class Replayed(ReplayableDataset):
             for position, owner in enumerate(self._seeders):
                 owner.set_random_seed(seed_of(seed, position) & 0xFFFFFFFF)
             return apply(self.transform, self.dataset[index])
-
-    def __len__(self) -> int:
-        return len(cast(Sized, self.dataset))
-
-    def __getattr__(self, name: str) -> Any:
-        # before __init__ has run (unpickling, copying) there is nothing to delegate to
-        if name == "dataset" or name.startswith("__"):
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        return getattr(self.dataset, name)
 
     def __repr__(self) -> str:
         return f"Replayed({self.dataset!r}, views={self.views}, seed={self.seed})"
